@@ -1,0 +1,3 @@
+//! Lends and borrows machines.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The HTTP client of a gx host: one method per endpoint.

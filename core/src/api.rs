@@ -1,0 +1,398 @@
+//! The HTTP contract: paths, request and response bodies, errors.
+//!
+//! Server and client share these types; the OpenAPI document is checked against them.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::container::{ContainerState, Exit, Gpus, PortMapping, PortRequest};
+use crate::id::{ContainerId, ContainerName, NodeId, PluginName, Timestamp};
+use crate::image::{Image, ImageRef};
+use crate::runtime::{Capabilities, ErrorCode, Health, RuntimeInfo};
+
+/// Paths of the API; `{id}` is an id, a shortened id or a name.
+pub mod path {
+    /// `GET`: whether the server runs.
+    pub const HEALTHZ: &str = "/healthz";
+    /// `GET`: figures for Prometheus.
+    pub const METRICS: &str = "/metrics";
+    /// `GET`: [`ServerSpecs`](super::ServerSpecs).
+    pub const SERVER_SPECS: &str = "/server_specs";
+    /// `GET`: this contract as OpenAPI 3.1.
+    pub const OPENAPI: &str = "/openapi.json";
+    /// `GET`: all [`RuntimeStatus`](super::RuntimeStatus).
+    pub const RUNTIMES: &str = "/v1/runtimes";
+    /// `GET ?runtime=`: all [`ImageInfo`](super::ImageInfo).
+    pub const IMAGES: &str = "/v1/images";
+    /// `POST` [`PullBody`](super::PullBody): frames of progress, at the end an [`ImageInfo`](super::ImageInfo).
+    pub const IMAGES_PULL: &str = "/v1/images/pull";
+    /// `POST` a tar archive, [`BuildQuery`](super::BuildQuery): frames of progress, at the end an
+    /// [`ImageInfo`](super::ImageInfo).
+    pub const IMAGES_BUILD: &str = "/v1/images/build";
+    /// `POST` [`CreateRequest`](super::CreateRequest), `GET`: all [`ContainerInfo`](super::ContainerInfo).
+    pub const CONTAINERS: &str = "/v1/containers";
+    // Below /v1/containers/{id}:
+    // GET, DELETE ?force= · POST start · POST stop (StopOptions) · POST wait · GET logs ?LogOptions
+    // GET stats ?every_ms= · GET, PUT archive ?path= · GET exec (WebSocket)
+}
+
+/// The header that carries an [`IdempotencyKey`](crate::IdempotencyKey).
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// The header that carries the id of a request, in both directions.
+pub const REQUEST_ID: &str = "x-request-id";
+/// The content type of streamed answers.
+///
+/// Frames: one byte kind, three zero bytes, the length as 32 bits in network order, the payload. Kinds 1 to 4 are
+/// those of [`Kind`](crate::stream::Kind); 5 is the last frame, an [`End`] as JSON.
+pub const STREAM_TYPE: &str = "application/vnd.gx.stream";
+
+/// The last frame of a streamed answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// It went well; the value is what the call returns, `null` for nothing.
+    Ok(serde_json::Value),
+    /// It failed on the way.
+    Error(ApiError),
+}
+
+/// An error as the API tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    /// The stable code.
+    pub code: ErrorCode,
+    /// What failed: a lower-case fragment.
+    pub message: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// The field of the request that is to blame, dotted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// When to try again, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u32>,
+    /// The id under which the server's log has the details.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+/// What to create.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CreateRequest {
+    /// The image.
+    pub image: ImageRef,
+    /// The runtime; `None` is the host's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<PluginName>,
+    /// The name; `None` lets the host choose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<ContainerName>,
+    /// Replaces the image's entry point.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Vec<String>>,
+    /// Replaces the image's command.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// Set on top of the image's environment.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Labels of the caller's own; none may begin with `gx.`.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// As in [`ContainerSpec::user`](crate::ContainerSpec::user).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The working folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
+    /// Gives the main process a terminal.
+    #[serde(default)]
+    pub tty: bool,
+    /// Thousandths of a CPU; `None` is the host's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub milli_cpus: Option<u32>,
+    /// Memory, in bytes; `None` is the host's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// Ports to publish.
+    #[serde(default)]
+    pub ports: Vec<PortRequest>,
+    /// So many TCP ports beside, chosen by the host, the same number inside and outside.
+    #[serde(default)]
+    pub extra_ports: u16,
+    /// GPUs.
+    #[serde(default)]
+    pub gpus: Gpus,
+    /// How long the lease is, in seconds; `None` is the host's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_s: Option<u64>,
+    /// When to fetch the image.
+    #[serde(default)]
+    pub pull: PullPolicy,
+    /// Checks everything and makes nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+impl CreateRequest {
+    /// Returns a request for this image with the defaults for everything else.
+    pub fn new(image: ImageRef) -> Self {
+        Self {
+            image,
+            runtime: None,
+            name: None,
+            entrypoint: None,
+            command: Vec::new(),
+            env: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            user: None,
+            workdir: None,
+            tty: false,
+            milli_cpus: None,
+            memory_bytes: None,
+            ports: Vec::new(),
+            extra_ports: 0,
+            gpus: Gpus::None,
+            ttl_s: None,
+            pull: PullPolicy::Missing,
+            dry_run: false,
+        }
+    }
+}
+
+/// When to fetch an image before a create.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PullPolicy {
+    /// When the engine lacks it.
+    #[default]
+    Missing,
+    /// Each time.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+/// A container as the API tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ContainerInfo {
+    /// The engine's id.
+    pub id: ContainerId,
+    /// The name its owner gave it.
+    pub name: String,
+    /// The runtime it is in.
+    pub runtime: PluginName,
+    /// The image.
+    pub image: String,
+    /// Where it is in its life.
+    pub state: ContainerState,
+    /// Whose it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<NodeId>,
+    /// When it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<Timestamp>,
+    /// When its main process last began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// When its lease ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// How its main process ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<Exit>,
+    /// The published ports.
+    #[serde(default)]
+    pub ports: Vec<PortMapping>,
+    /// The GPUs it has.
+    #[serde(default)]
+    pub gpus: Gpus,
+    /// The owner's own labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Containers of all runtimes; one that does not answer is named instead of hiding its containers in silence.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ContainerList {
+    /// Newest first.
+    pub containers: Vec<ContainerInfo>,
+    /// Runtimes whose containers could not be listed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unavailable: Vec<UnavailableRuntime>,
+}
+
+/// A runtime that does not answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UnavailableRuntime {
+    /// Its name.
+    pub runtime: PluginName,
+    /// Why.
+    pub error: ApiError,
+}
+
+/// An image and the runtime that has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ImageInfo {
+    /// The runtime.
+    pub runtime: PluginName,
+    /// The image.
+    pub image: Image,
+}
+
+/// Images of all runtimes asked.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ImageList {
+    /// By runtime and name.
+    pub images: Vec<ImageInfo>,
+    /// Runtimes whose images could not be listed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unavailable: Vec<UnavailableRuntime>,
+}
+
+/// What to pull. Logins stay out of `Debug`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PullBody {
+    /// The runtime; `None` is the host's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<PluginName>,
+    /// What and for whom.
+    pub pull: crate::runtime::PullRequest,
+}
+
+/// What to build, in the query of the request (`args` as JSON).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BuildQuery {
+    /// The runtime; `None` is the host's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<PluginName>,
+    /// What.
+    pub build: crate::runtime::BuildRequest,
+}
+
+/// A runtime plugin and its engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RuntimeStatus {
+    /// The plugin's name.
+    pub name: PluginName,
+    /// Whether it is the one used when nobody says.
+    pub default: bool,
+    /// Its engine's health, or why the plugin itself cannot be used.
+    pub health: Health,
+    /// Its engine, while it is healthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub info: Option<RuntimeInfo>,
+    /// What it can do.
+    #[serde(default)]
+    pub capabilities: Capabilities,
+}
+
+/// What a machine is and lends. Sizes in bytes.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ServerSpecs {
+    /// The machine's identity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_id: Option<NodeId>,
+    /// The version of gx.
+    pub version: String,
+    /// The machine's name.
+    pub hostname: String,
+    /// `linux/amd64` and the distribution's name.
+    pub platform: String,
+    /// The kernel's version.
+    pub kernel: String,
+    /// The CPUs.
+    pub cpu: CpuSpecs,
+    /// The main memory.
+    pub memory: SpaceSpecs,
+    /// The disk with the data folder.
+    pub disk: SpaceSpecs,
+    /// Processes waiting to run, averaged over 1, 5 and 15 minutes.
+    pub load: [f64; 3],
+    /// All GPUs; empty without a driver.
+    pub gpus: Vec<GpuSpecs>,
+    /// All runtimes.
+    pub runtimes: Vec<RuntimeStatus>,
+    /// What one container may have at most.
+    pub limits: LimitSpecs,
+    /// When all this was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sampled_at: Option<Timestamp>,
+}
+
+/// The CPUs of a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct CpuSpecs {
+    /// The model's name.
+    pub model: String,
+    /// Physical cores; 0 when unknown.
+    pub cores: u32,
+    /// Threads the kernel schedules on.
+    pub threads: u32,
+}
+
+/// A space with a size, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct SpaceSpecs {
+    /// All of it.
+    pub total_bytes: u64,
+    /// What is free to use.
+    pub free_bytes: u64,
+}
+
+/// A GPU, as NVML describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct GpuSpecs {
+    /// Its index on the machine.
+    pub index: u32,
+    /// Its model.
+    pub name: String,
+    /// Its uuid, by which a container can ask for it.
+    pub uuid: String,
+    /// Its memory.
+    pub memory_total_bytes: u64,
+    /// What of it is used.
+    pub memory_used_bytes: u64,
+    /// How busy it is, in percent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub utilisation_percent: Option<u32>,
+    /// How hot it is, in degrees Celsius.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temperature_celsius: Option<u32>,
+    /// The driver's version.
+    pub driver: String,
+}
+
+/// What one container may have at most; `None` is unbounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct LimitSpecs {
+    /// Containers on the host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub containers: Option<u32>,
+    /// Thousandths of a CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub milli_cpus: Option<u32>,
+    /// Memory, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// Processes and threads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u32>,
+    /// GPUs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<u32>,
+    /// The longest lease, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl_s: Option<u64>,
+}

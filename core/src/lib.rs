@@ -1,0 +1,35 @@
+//! What all parts of gx and all authors of plugins agree on.
+//!
+//! | noun | file |
+//! |---|---|
+//! | ids and names, timestamps | [`id`] |
+//! | image references | [`image`] |
+//! | containers: what is asked for, what there is | [`container`] |
+//! | byte streams with flow control | [`stream`] |
+//! | the engine that runs containers | [`runtime`] |
+//! | the measuring of a peer | [`measurement`] |
+//! | sizes and spans of time | [`units`] |
+//! | the configuration file | [`config`] |
+//! | the HTTP contract | [`api`] |
+//! | what crosses into a plugin | [`plugin`] |
+//!
+//! Nothing here touches the network, a terminal, the environment or a clock.
+
+pub mod api;
+pub mod config;
+pub mod container;
+pub mod id;
+pub mod image;
+pub mod measurement;
+pub mod plugin;
+pub mod runtime;
+pub mod stream;
+pub mod units;
+
+pub use container::{
+    Container, ContainerSpec, ContainerState, Exit, Gpus, PortMapping, PortRequest, Protocol, Resources,
+    Security,
+};
+pub use id::{ContainerId, ContainerName, IdempotencyKey, NodeId, PluginName, Timestamp};
+pub use image::ImageRef;
+pub use runtime::{ErrorCode, Runtime, RuntimeError};

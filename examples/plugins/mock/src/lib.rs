@@ -1,0 +1,1 @@
+//! A runtime in memory, and a template for authors.

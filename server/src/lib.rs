@@ -1,0 +1,1 @@
+//! The host: its state and its HTTP server.

@@ -1,0 +1,3 @@
+//! The steps behind the README's commands.
+
+fn main() {}
