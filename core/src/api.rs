@@ -45,7 +45,8 @@ pub const REQUEST_ID: &str = "x-request-id";
 /// The content type of streamed answers.
 ///
 /// Frames: one byte kind, three zero bytes, the length as 32 bits in network order, the payload. Kinds 1 to 4 are
-/// those of [`Kind`](crate::stream::Kind); 5 is the last frame, an [`End`] as JSON.
+/// those of [`Kind`](crate::stream::Kind); 5 is the last frame, an [`End`] as JSON; 0 has no payload and says, after
+/// some seconds of silence, that the host is still there.
 pub const STREAM_TYPE: &str = "application/vnd.gx.stream";
 
 /// The last frame of a streamed answer.

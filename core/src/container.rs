@@ -17,6 +17,11 @@ use crate::image::ImageRef;
 pub mod label {
     /// The [`NodeId`](crate::NodeId) a container belongs to.
     pub const OWNER: &str = "gx.owner";
+    /// The [`NodeId`](crate::NodeId) of the host that made it; a host looks after its own only, so that several
+    /// data folders can share an engine.
+    pub const HOST: &str = "gx.host";
+    /// The [`Gpus`](super::Gpus) it was given, where it has any.
+    pub const GPUS: &str = "gx.gpus";
     /// The name its owner gave it (the engine's name has a prefix).
     pub const NAME: &str = "gx.name";
     /// When it was asked for, RFC 3339.
