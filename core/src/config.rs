@@ -223,6 +223,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn an_unknown_key_is_shown_with_its_place_and_a_suggestion() {
@@ -243,5 +244,33 @@ mod tests {
     #[test]
     fn nothing_is_a_configuration_too() {
         assert_eq!(Config::from_text("", "").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn a_tab_and_wide_letters_keep_the_caret_in_place() {
+        let error = Config::from_text("gx.toml", "[client]\n\ton = \"ä\"\n\twörld = 1\n").unwrap_err();
+        assert_eq!(error.line, 3);
+        let error = ConfigError::at_key("gx.toml", "[client]\n\ton = 1\n", &["client", "on"], "wrong");
+        assert_eq!((error.line, error.column, error.width), (2, 2, 2));
+        assert!(error.snippet().ends_with("| \t^^"), "{}", error.snippet());
+    }
+
+    #[test]
+    fn a_key_that_is_not_there_is_shown_at_its_table() {
+        let text = "[plugins.x.config]\na = 1\n";
+        let error = ConfigError::at_key("gx.toml", text, &["plugins", "x", "config", "missing"], "missing");
+        assert_eq!(error.line, 1);
+        let error = ConfigError::at_key("gx.toml", "", &["plugins"], "missing");
+        assert_eq!((error.line, error.snippet().as_str()), (0, ""));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_configuration_or_an_error_with_a_place(text in "(\\[[a-z.\"]{0,12}\\]|[a-z]{1,6} ?= ?[\"a-zäß0-9]{0,6}|\\PC{0,5}|\n|\t){0,12}") {
+            if let Err(error) = Config::from_text("x", &text) {
+                prop_assert!(error.line >= 1 && error.column >= 1 && error.width >= 1);
+                prop_assert!(error.snippet().contains('^'));
+            }
+        }
     }
 }
