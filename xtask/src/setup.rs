@@ -1,0 +1,137 @@
+//! What a step needs of the machine: looks for it, says what is missing and why, installs it.
+//!
+//! Packages are installed on Debian, Ubuntu and what descends from them. Elsewhere the step says what to do.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::shell::{self, Failure, Result, find, say};
+
+/// Something a step needs, with the packages that bring it.
+pub(crate) struct Need {
+    /// Any of these will do: a program's name, or a file's whole path.
+    found_as: &'static [&'static str],
+    /// Debian's packages for it; the first that this release knows is installed.
+    packages: &'static [&'static str],
+    /// What for.
+    why: &'static str,
+}
+
+/// Both engines, and what their containers need.
+pub(crate) const ENGINES: &[Need] = &[
+    Need { found_as: &["dockerd"], packages: &["docker.io"], why: "the Docker engine" },
+    // Debian 13 has the client in a package of its own; before that docker.io holds both.
+    Need { found_as: &["docker"], packages: &["docker-cli", "docker.io"], why: "Docker's client" },
+    Need { found_as: &["podman"], packages: &["podman"], why: "the Podman engine" },
+    Need { found_as: &["runc"], packages: &["runc"], why: "starts containers for both engines" },
+    Need { found_as: &["iptables"], packages: &["iptables"], why: "forwards published ports" },
+    Need {
+        found_as: &["/usr/lib/podman/netavark", "/usr/libexec/podman/netavark", "/usr/lib/cni/bridge"],
+        packages: &["netavark", "containernetworking-plugins"],
+        why: "Podman's networks",
+    },
+    Need {
+        found_as: &["busybox"],
+        packages: &["busybox-static"],
+        why: "the whole content of the test image: no registry is needed",
+    },
+];
+
+/// Where the kernel enforces AppArmor, Docker cannot start a container without its parser.
+const APPARMOR: Need =
+    Need { found_as: &["apparmor_parser"], packages: &["apparmor"], why: "Docker's AppArmor profile" };
+
+impl Need {
+    fn is_met(&self) -> bool {
+        self.found_as.iter().any(|name| match *name {
+            "busybox" => static_busybox().is_some(),
+            path if path.starts_with('/') => Path::new(path).exists(),
+            program => find(program).is_some(),
+        })
+    }
+}
+
+/// Returns the statically linked busybox; one that needs a C library is of no use in an empty image.
+pub(crate) fn static_busybox() -> Option<std::path::PathBuf> {
+    let file = find("busybox")?;
+    let program = std::fs::read(&file).ok()?;
+    // A dynamic program names its loader right behind the headers.
+    let start = &program[..program.len().min(4096)];
+    let dynamic = start.windows(4).any(|window| window == b"/ld-");
+    (!dynamic).then_some(file)
+}
+
+/// Installs the packages for what is missing.
+///
+/// # Errors
+/// [`Failure::Because`] with what to do, where this cannot install them.
+pub(crate) fn install_missing(needs: &[Need]) -> Result<()> {
+    let apparmor = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled")
+        .is_ok_and(|enabled| enabled.starts_with('Y'));
+    let wanted = needs.iter().chain(apparmor.then_some(&APPARMOR));
+    let missing: Vec<&Need> = wanted.filter(|need| !need.is_met()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    say("this machine lacks what the engines need:");
+    for need in &missing {
+        say(format_args!("  {:<16} {}", need.packages[0], need.why));
+    }
+    if find("apt-get").is_none() {
+        return Err(elsewhere());
+    }
+    if !shell::is_root() && find("sudo").is_none() {
+        let packages = missing.iter().map(|need| need.packages[0]).collect::<Vec<_>>().join(" ");
+        return Err(Failure::Because(format!(
+            "packages are installed by root: run this as root, install sudo, or have \
+             `apt-get install --no-install-recommends {packages}` run for you"
+        )));
+    }
+    apt(&missing)?;
+    match missing.iter().find(|need| !need.is_met()) {
+        None => Ok(()),
+        Some(need) => Err(Failure::Because(format!(
+            "{} is installed, but none of {} is there",
+            need.packages[0],
+            need.found_as.join(", ")
+        ))),
+    }
+}
+
+fn apt(missing: &[&Need]) -> Result<()> {
+    let apt = || {
+        let mut apt = shell::as_root("apt-get");
+        apt.args(["-q", "-y", "-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Use-Pty=0"])
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdin(std::process::Stdio::null());
+        apt
+    };
+    say("updating the package lists");
+    shell::run(apt().arg("update"))?;
+    let mut packages: Vec<&str> = missing.iter().map(|need| known(need.packages)).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    say(format_args!("installing {}", packages.join(" ")));
+    shell::run(apt().args(["install", "--no-install-recommends"]).args(packages))
+}
+
+/// Returns the first of these packages that can be installed here.
+fn known(packages: &'static [&'static str]) -> &'static str {
+    let installable = |package: &&&str| {
+        let policy = shell::read(Command::new("apt-cache").args(["policy", package]).env("LC_ALL", "C"));
+        policy.is_ok_and(|text| text.contains("Candidate:") && !text.contains("Candidate: (none)"))
+    };
+    packages.iter().find(installable).unwrap_or(&packages[0])
+}
+
+fn elsewhere() -> Failure {
+    Failure::Because(
+        "packages are installed on Debian and Ubuntu only. Install Docker, Podman, runc and a static busybox \
+         yourself, then run this again:\n  \
+         Fedora:   dnf install moby-engine podman runc iptables busybox\n  \
+         Arch:     pacman -S docker podman runc iptables busybox\n  \
+         openSUSE: zypper install docker podman runc iptables busybox-static\n  \
+         macOS, Windows: use a Linux machine or a virtual one"
+            .to_owned(),
+    )
+}
