@@ -50,7 +50,7 @@ impl fmt::Display for Size {
         for (shift, unit) in [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")] {
             let one = 1_u64 << shift;
             if self.0 >= one {
-                let text = if self.0 % one == 0 {
+                let text = if self.0.is_multiple_of(one) {
                     format!("{} {unit}", self.0 >> shift)
                 } else {
                     format!("{:.1} {unit}", self.0 as f64 / one as f64)
