@@ -1,1 +1,0 @@
-//! What crosses into a plugin.
