@@ -246,18 +246,17 @@ impl Runtime for Mock {
             false => Writer::Call(out.clone(), kind),
         };
         let (sender, mut stdin) = mpsc::channel(1);
+        let sender = spec.stdin.then_some(sender); // without it, standard input is at its end
         let terminal = world.terminal.clone();
         let typing = async move {
             while let Some(chunk) = input.next().await {
-                match chunk {
+                match (chunk, &sender, &terminal) {
                     // A command that does not read its input is no error.
-                    InputChunk::Data(bytes) if spec.stdin => drop(sender.send(bytes).await),
-                    InputChunk::Data(_) => {}
-                    InputChunk::Resize { columns, rows } => {
-                        if let Some(terminal) = &terminal {
-                            terminal.store(programs::size(columns, rows), Ordering::Relaxed);
-                        }
+                    (InputChunk::Data(bytes), Some(sender), _) => drop(sender.send(bytes).await),
+                    (InputChunk::Resize { columns, rows }, _, Some(terminal)) => {
+                        terminal.store(programs::size(columns, rows), Ordering::Relaxed);
                     }
+                    _ => {}
                 }
             }
             drop(sender); // the end of standard input
