@@ -1,0 +1,81 @@
+//! Published ports.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use gx_core::ErrorCode;
+use gx_core::container::{Container, ContainerSpec, PortRequest, Protocol};
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::trial::{Case, Failure, SOON, Trial, Verdict, case, check, refused, same, soon};
+use crate::workload::{serve, stubborn};
+
+pub(super) const CASES: &[Case] = &[
+    case!("ports/published", "a published port answers from outside", [Ports], published),
+    case!("ports/chosen", "the port on the host may be chosen", [Ports], chosen),
+    case!("ports/taken", "AlreadyExists with field ports when a port is taken", [Ports], taken),
+];
+
+const INSIDE: u16 = 8080;
+
+fn with_port(t: &Trial, command: Vec<String>, host_port: Option<u16>) -> ContainerSpec {
+    let mut spec = t.spec(command);
+    spec.ports = vec![PortRequest {
+        container_port: INSIDE,
+        protocol: Protocol::Tcp,
+        host_port,
+        host_address: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+    }];
+    spec
+}
+
+async fn answers(t: &Trial, container: &Container, text: &str) -> Verdict<SocketAddr> {
+    let [port] = container.ports[..] else {
+        return Err(Failure::new(format!("one port is published as {:?}", container.ports)));
+    };
+    same("the port inside", (port.container_port, port.protocol), (INSIDE, Protocol::Tcp))?;
+    let address = SocketAddr::new(port.host_address, port.host_port);
+    t.until(&format!("answer from {address}"), || async {
+        let answer = async {
+            let mut answer = String::new();
+            TcpStream::connect(address).await?.read_to_string(&mut answer).await?;
+            std::io::Result::Ok(answer)
+        };
+        let answer = soon("a connection", SOON, answer).await?;
+        Ok(answer.is_ok_and(|answer| answer.trim_end() == text))
+    })
+    .await?;
+    Ok(address)
+}
+
+async fn published(t: Arc<Trial>) -> Verdict {
+    let id = t.running_spec(with_port(&t, serve(INSIDE, "hello"), None)).await?;
+    let address = answers(&t, &t.inspect(&id).await?, "hello").await?;
+    same("the address", address.ip(), IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+/// Takes a port that is free now and returns it with what holds it.
+async fn free_port() -> Verdict<(u16, TcpListener)> {
+    let broken = |error: std::io::Error| Failure::new(format!("no free port: {error}"));
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(broken)?;
+    Ok((listener.local_addr().map_err(broken)?.port(), listener))
+}
+
+async fn chosen(t: Arc<Trial>) -> Verdict {
+    let (port, listener) = free_port().await?;
+    drop(listener);
+    let id = t.running_spec(with_port(&t, serve(INSIDE, "chosen"), Some(port))).await?;
+    let address = answers(&t, &t.inspect(&id).await?, "chosen").await?;
+    same("the port on the host", address.port(), port)
+}
+
+async fn taken(t: Arc<Trial>) -> Verdict {
+    let (port, _listener) = free_port().await?;
+    let id = t.create(with_port(&t, stubborn(), Some(port))).await?;
+    let started = soon("start", SOON, t.runtime.start(id.clone())).await?;
+    refused("start", started, ErrorCode::AlreadyExists, Some("ports"))?;
+    let container = t.inspect(&id).await?;
+    check!(container.state != gx_core::ContainerState::Running, "it counts as running");
+    Ok(())
+}
