@@ -81,8 +81,9 @@ impl Files {
         let below = format!("{top}/");
         let mut archive = tar::Builder::new(Vec::new());
         for (path, node) in &self.0 {
-            if *path == top || top.is_empty() && !path.is_empty() || path.starts_with(&below) {
-                append(&mut archive, if top.is_empty() { path } else { &path[cut..] }, node)
+            let wanted = *path == top || top.is_empty() || path.starts_with(&below);
+            if wanted && !path.is_empty() {
+                append(&mut archive, &path[cut..], node)
                     .map_err(|error| RuntimeError::new(ErrorCode::Internal, error.to_string()))?;
             }
         }
@@ -160,6 +161,7 @@ mod tests {
         let mut other = Files::new();
         other.unpack("/root", &archive).unwrap();
         assert_eq!(other.read("/root/tmp/a").unwrap(), "hello");
+        assert!(!other.pack("/").unwrap().is_empty());
         assert_eq!(other.pack("/nope").unwrap_err().field.as_deref(), Some("path"));
     }
 
