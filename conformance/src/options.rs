@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime};
 
 use gx_core::ImageRef;
@@ -65,10 +66,9 @@ impl std::fmt::Debug for Options {
 impl Options {
     /// Returns the options of a full run with this image.
     pub fn new(image: ImageRef) -> Self {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self {
             image,
-            run_id: format!("{:x}{:x}", now.as_millis() as u64, std::process::id()),
+            run_id: unique_id(),
             parallelism: 4,
             list_size: 500,
             log_bytes: 100_000_000,
@@ -84,6 +84,14 @@ impl Options {
         let one_fits = |patterns: &[String]| patterns.iter().any(|pattern| fits(name, pattern));
         (self.focus.is_empty() || one_fits(&self.focus)) && !one_fits(&self.skip)
     }
+}
+
+/// Returns 14 hexadecimal digits that no other run at this time has.
+fn unique_id() -> String {
+    static RUNS: AtomicU8 = AtomicU8::new(0);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let (process, run) = (std::process::id() as u16, RUNS.fetch_add(1, Ordering::Relaxed));
+    format!("{:08x}{process:04x}{run:02x}", now.as_millis() as u32)
 }
 
 /// Returns whether a name fits a pattern: the pattern's parts between `*` occur in it, one after another;

@@ -2,12 +2,12 @@
 
 use std::fmt::Debug;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use gx_core::ContainerId;
 use gx_core::container::{Container, ContainerSpec, Exit};
 use gx_core::runtime::{
@@ -29,7 +29,7 @@ pub(crate) struct Case {
     /// Whether nothing else may run meanwhile.
     pub(crate) alone: bool,
     /// What is done.
-    pub(crate) run: fn(Arc<Trial>) -> Pin<Box<dyn Future<Output = Verdict> + Send>>,
+    pub(crate) run: fn(Arc<Trial>) -> BoxFuture<'static, Verdict>,
 }
 
 /// Writes down a case: name, promise, the features it needs, the function, and `alone`.
