@@ -12,6 +12,36 @@ use crate::id::{ContainerId, ContainerName, NodeId, PluginName, Timestamp};
 use crate::image::{Image, ImageRef};
 use crate::runtime::{Capabilities, ErrorCode, Health, RuntimeInfo};
 
+pub mod frame;
+
+/// The first byte of a binary message of exec's WebSocket. Before any of them the client sends one text message, an
+/// [`ExecSpec`](crate::runtime::ExecSpec).
+pub mod exec {
+    /// Client: bytes of standard input.
+    pub const STDIN: u8 = 0;
+    /// Host: bytes of standard output.
+    pub const STDOUT: u8 = 1;
+    /// Host: bytes of standard error.
+    pub const STDERR: u8 = 2;
+    /// Client: the terminal has another size: [`Size`] as JSON.
+    pub const RESIZE: u8 = 3;
+    /// Client: standard input is at its end.
+    pub const EOF: u8 = 4;
+    /// Host: the last message, an [`End`](super::End) with an [`Exit`](crate::Exit) as JSON.
+    pub const END: u8 = 5;
+
+    /// The size of a terminal, in characters.
+    #[derive(
+        Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+    )]
+    pub struct Size {
+        /// Width.
+        pub columns: u16,
+        /// Height.
+        pub rows: u16,
+    }
+}
+
 /// Paths of the API; `{id}` is an id, a shortened id or a name.
 pub mod path {
     /// `GET`: whether the server runs.

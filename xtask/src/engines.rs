@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::images;
 use crate::interrupt;
 use crate::shell::{self, Doing, Failure, Result, find, say};
@@ -144,9 +146,16 @@ impl Started {
         Ok(())
     }
 
-    fn signal(&self, signal: &str) {
-        let pid = self.process.id().to_string();
-        let _ = shell::as_root("kill").args(["-s", signal, &pid]).stderr(Stdio::null()).status();
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.process);
+        if shell::is_root() {
+            // It may have ended by itself.
+            let _ = kill_process(pid, signal);
+            return;
+        }
+        // The shell's own `kill`: a small system has no program of that name.
+        let kill = format!("kill -{} {}", signal.as_raw(), pid.as_raw_nonzero());
+        let _ = shell::as_root("sh").args(["-c", &kill]).stderr(Stdio::null()).status();
     }
 
     fn ended_within(&mut self, time: Duration) -> bool {
@@ -164,10 +173,10 @@ impl Started {
 impl Drop for Engines {
     fn drop(&mut self) {
         for started in self.started.iter_mut().rev() {
-            started.signal("TERM");
+            started.signal(Signal::TERM);
             if !started.ended_within(STOP) {
-                started.signal("KILL");
-                let _ = started.process.wait();
+                started.signal(Signal::KILL);
+                started.ended_within(STOP);
             }
         }
     }

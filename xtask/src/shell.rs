@@ -78,11 +78,14 @@ pub(crate) fn target() -> PathBuf {
 
 /// Finds a program on the path, and where only root's path leads.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    root_path().map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+/// The path with what root has in addition: engines look for iptables there.
+fn root_path() -> impl Iterator<Item = PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
-        .map(|folder| folder.join(program))
-        .find(|file| file.is_file())
+    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    folders.into_iter().chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
 }
 
 /// Returns whether this program runs as root.
@@ -93,7 +96,11 @@ pub(crate) fn is_root() -> bool {
 /// A command that runs as root: as it is, or through sudo.
 pub(crate) fn as_root(program: impl AsRef<OsStr>) -> Command {
     if is_root() {
-        return Command::new(program);
+        let mut command = Command::new(program);
+        if let Ok(path) = std::env::join_paths(root_path()) {
+            command.env("PATH", path);
+        }
+        return command;
     }
     let mut sudo = Command::new("sudo");
     if !std::io::stdin().is_terminal() {
