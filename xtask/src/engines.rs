@@ -157,26 +157,15 @@ impl Started {
         let kill = format!("kill -{} {}", signal.as_raw(), pid.as_raw_nonzero());
         let _ = shell::as_root("sh").args(["-c", &kill]).stderr(Stdio::null()).status();
     }
-
-    fn ended_within(&mut self, time: Duration) -> bool {
-        let deadline = Instant::now() + time;
-        while Instant::now() < deadline {
-            if !matches!(self.process.try_wait(), Ok(None)) {
-                return true;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        false
-    }
 }
 
 impl Drop for Engines {
     fn drop(&mut self) {
         for started in self.started.iter_mut().rev() {
             started.signal(Signal::TERM);
-            if !started.ended_within(STOP) {
+            if !ended_within(&mut started.process, STOP) {
                 started.signal(Signal::KILL);
-                started.ended_within(STOP);
+                ended_within(&mut started.process, STOP);
             }
         }
     }
@@ -185,6 +174,18 @@ impl Drop for Engines {
 /// A client of an engine: as oneself where the socket allows it, else as root.
 fn client(program: &str, socket: &str) -> Command {
     if UnixStream::connect(socket).is_ok() { Command::new(program) } else { shell::as_root(program) }
+}
+
+/// Returns whether a child has ended, after waiting so long at most.
+pub(crate) fn ended_within(child: &mut Child, time: Duration) -> bool {
+    let deadline = Instant::now() + time;
+    while Instant::now() < deadline {
+        if !matches!(child.try_wait(), Ok(None)) {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    false
 }
 
 /// Returns whether an engine answers at this socket.

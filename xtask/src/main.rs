@@ -4,8 +4,12 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for a person at a terminal")]
 
+mod demo;
+mod dist;
 mod engines;
+mod r#gen;
 mod images;
+mod install;
 mod interrupt;
 mod setup;
 mod shell;
@@ -29,12 +33,22 @@ struct Cli {
 enum Step {
     /// Installs what the tests need, starts the engines, runs lints and all tests, ends the engines.
     Test(test::TestArgs),
+    /// Tells a short story with a host and a container on it, in both engines.
+    Demo,
     /// Builds the images that tests and demo use, in both engines and without a registry.
     Images,
+    /// Writes docs/cli.md and docs/config.schema.json from the program.
+    Gen(r#gen::GenArgs),
+    /// Installs gx, its plugins, completions, manual pages and unit; or removes them.
+    Install(install::InstallArgs),
+    /// Makes a tarball and a Debian package.
+    Dist,
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // gx refuses plugins that a group may write, as some systems' default has it.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     interrupt::watch();
     match run(cli.step) {
         Ok(()) => ExitCode::SUCCESS,
@@ -50,7 +64,11 @@ fn main() -> ExitCode {
 fn run(step: Step) -> Result<()> {
     match step {
         Step::Test(args) => test::run(&args),
+        Step::Demo => demo::run(),
         Step::Images => images(),
+        Step::Gen(args) => r#gen::run(&args),
+        Step::Install(args) => install::run(&args),
+        Step::Dist => dist::run(),
     }
 }
 

@@ -1,0 +1,200 @@
+//! `cargo xtask demo`: a host and a borrower on this machine, in a story that a newcomer can follow.
+//!
+//! Each command is shown as one would type it, with what it printed. The story ends at the first command that
+//! fails, and leaves nothing behind, however it ends.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::engines::{self, Engines};
+use crate::interrupt;
+use crate::setup;
+use crate::shell::{self, Doing, Failure, Result, cargo, say};
+
+const RUNTIMES: [&str; 2] = ["podman", "docker"];
+/// How long the host may take to listen, a container to write its first line.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Sets everything up, tells the story, and ends what it started.
+///
+/// # Errors
+/// The first step that failed.
+pub(crate) fn run() -> Result<()> {
+    setup::install_missing(setup::ENGINES)?;
+    say("building gx and its plugins");
+    shell::run(&mut cargo(&[
+        "build",
+        "--package",
+        "gx",
+        "--package",
+        "gx-plugin-docker",
+        "--package",
+        "gx-plugin-podman",
+    ]))?;
+    let engines = Engines::start()?;
+    let began = Instant::now();
+    let mut story = Story::begin(&engines)?;
+    story.tell(&engines)?;
+    drop(story);
+    println!("\nThat was gx in {} seconds. `gx --help` shows the rest.", began.elapsed().as_secs());
+    Ok(())
+}
+
+/// A host that runs, and what was made on it.
+struct Story<'e> {
+    engines: &'e Engines,
+    gx: PathBuf,
+    /// The working folder, and the host's data; gone with the story.
+    folder: tempfile::TempDir,
+    host: Child,
+    address: String,
+    containers: Vec<String>,
+}
+
+impl<'e> Story<'e> {
+    fn begin(engines: &'e Engines) -> Result<Self> {
+        for runtime in RUNTIMES {
+            // One that a demo has left that was killed.
+            remove_stray(engines, runtime);
+        }
+        let gx = shell::target().join("debug/gx");
+        let folder = tempfile::Builder::new().prefix("gx-demo-").tempdir().doing("a folder for the demo")?;
+        fs::write(folder.path().join("gx.toml"), "").doing("gx.toml")?;
+        title("A host lends this machine. It listens on loopback, on a port of its own choice.");
+        let mut serve = command(engines, &gx, &folder);
+        serve.args(["serve", "--listen", "127.0.0.1:0"]);
+        shown("gx serve --listen 127.0.0.1:0 &");
+        // In a group of its own: after Ctrl-C it is still there to remove what was made.
+        let mut host =
+            serve.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0).spawn().doing("gx serve")?;
+        let mut line = String::new();
+        let stdout = host.stdout.as_mut().expect("stdout is piped");
+        let read = BufReader::new(stdout).read_line(&mut line).doing("gx serve");
+        let address = line.split("http://").nth(1).and_then(|rest| rest.split_whitespace().next());
+        let address = address.unwrap_or_default().to_owned();
+        print!("{line}");
+        let story = Self { engines, gx, folder, host, address, containers: Vec::new() };
+        read?;
+        if story.address.is_empty() {
+            return Err(Failure::Because("`gx serve` did not say where it listens".to_owned()));
+        }
+        Ok(story)
+    }
+
+    fn tell(&mut self, engines: &Engines) -> Result<()> {
+        title("A borrower asks what the host is and what it can run.");
+        self.gx(&["specs"])?;
+        self.gx(&["runtimes"])?;
+        for runtime in RUNTIMES {
+            self.container(engines, runtime)?;
+        }
+        title("Both were made through plugins; the same commands work on either.");
+        self.gx(&["list"])?;
+        title("The borrower gives them back.");
+        let names = self.containers.clone();
+        for name in &names {
+            self.gx(&["rm", "--force", name])?;
+        }
+        self.containers.clear();
+        self.gx(&["list"])
+    }
+
+    fn container(&mut self, engines: &Engines, runtime: &str) -> Result<()> {
+        let name = format!("demo-{runtime}");
+        title(format_args!("A container with {runtime}, on the host."));
+        self.containers.push(name.clone());
+        let script = "echo hello from $HOSTNAME; sleep 600";
+        self.gx(&["create", "--runtime", runtime, "--name", &name, "gx-busybox", "--", "sh", "-c", script])?;
+        let engine = if runtime == "podman" { engines.podman() } else { engines.docker() };
+        self.engine_shows(engine, &name)?;
+        self.wait_for_output(&name)?;
+        self.gx(&["logs", &name])?;
+        self.gx(&["exec", &name, "--", "sh", "-c", "uname -sm; ls /"])?;
+        let note = self.folder.path().join("note.txt");
+        fs::write(note, format!("brought to {runtime}\n")).doing("note.txt")?;
+        self.gx(&["cp", "note.txt", &format!("{name}:/tmp/note.txt")])?;
+        self.gx(&["exec", &name, "--", "cat", "/tmp/note.txt"])
+    }
+
+    /// Runs gx against the host, shown as one would type it.
+    fn gx(&self, arguments: &[&str]) -> Result<()> {
+        let mut gx = command(self.engines, &self.gx, &self.folder);
+        gx.args(["--on", &self.address]).args(arguments).current_dir(self.folder.path());
+        shown(shell::line(&gx).replacen(&*self.gx.to_string_lossy(), "gx", 1));
+        shell::run(&mut gx)
+    }
+
+    /// Asks the engine itself for the container: it is a real one.
+    fn engine_shows(&self, mut engine: Command, name: &str) -> Result<()> {
+        let filter = format!("label=gx.name={name}");
+        let format = "table {{.ID}}  {{.Image}}  {{.Status}}  {{.Names}}";
+        engine.args(["ps", "--filter", &filter, "--format", format]);
+        shown(shell::line(&engine));
+        let list = shell::read(&mut engine)?;
+        println!("{list}");
+        if !list.contains(&format!("gx-{name}")) {
+            return Err(Failure::Because(format!("the engine does not show gx-{name}")));
+        }
+        Ok(())
+    }
+
+    fn wait_for_output(&self, name: &str) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut logs = command(self.engines, &self.gx, &self.folder);
+            if !shell::read(logs.args(["--on", &self.address, "logs", name]))?.is_empty() {
+                return Ok(());
+            }
+            if interrupt::came() || Instant::now() > deadline {
+                return Err(Failure::Because(format!("{name} wrote nothing")));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Story<'_> {
+    fn drop(&mut self) {
+        for name in &self.containers {
+            let mut rm = command(self.engines, &self.gx, &self.folder);
+            rm.args(["--on", &self.address, "rm", "--force", name]);
+            let _ = rm.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        }
+        let _ = kill_process(Pid::from_child(&self.host), Signal::TERM);
+        if !engines::ended_within(&mut self.host, PATIENCE) {
+            let _ = self.host.kill();
+            let _ = self.host.wait();
+        }
+    }
+}
+
+/// gx with a configuration and data of the demo's own, whatever this user has.
+fn command(engines: &Engines, gx: &PathBuf, folder: &tempfile::TempDir) -> Command {
+    let mut command = Command::new(gx);
+    for name in ["GX_ON", "GX_RUNTIME"] {
+        command.env_remove(name);
+    }
+    command.env("GX_CONFIG", folder.path().join("gx.toml")).env("GX_DATA_DIR", folder.path().join("data"));
+    engines.apply(&mut command);
+    command
+}
+
+fn remove_stray(engines: &Engines, runtime: &str) {
+    let mut engine = if runtime == "podman" { engines.podman() } else { engines.docker() };
+    engine.args(["rm", "--force", &format!("gx-demo-{runtime}")]);
+    let _ = engine.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+}
+
+fn title(text: impl std::fmt::Display) {
+    println!("\n# {text}");
+}
+
+fn shown(line: impl std::fmt::Display) {
+    println!("$ {line}");
+}
