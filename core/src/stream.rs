@@ -68,6 +68,14 @@ pub trait Sink: Send + Sync {
     /// # Errors
     /// [`Gone`] when nobody reads any more.
     fn emit(&self, kind: Kind, bytes: &[u8]) -> Result<(), Gone>;
+
+    /// As [`emit`](Sink::emit), for bytes that need not be copied to be kept.
+    ///
+    /// # Errors
+    /// As [`emit`](Sink::emit).
+    fn emit_bytes(&self, kind: Kind, bytes: Bytes) -> Result<(), Gone> {
+        self.emit(kind, &bytes)
+    }
 }
 
 /// How many bytes a writer may still send; the reader gives back what it has taken.
@@ -190,6 +198,15 @@ impl Output {
         Ok(())
     }
 
+    /// Writes an item of any kind in one piece and without a copy, where the reader is in this program.
+    ///
+    /// # Errors
+    /// [`Gone`] when nobody reads any more.
+    pub async fn write_bytes(&self, kind: Kind, bytes: Bytes) -> Result<(), Gone> {
+        self.credit.take(item_cost(bytes.len())).await?;
+        self.sink.emit_bytes(kind, bytes)
+    }
+
     /// Waits until the reader is gone.
     pub async fn gone(&self) {
         self.credit.closed().await;
@@ -278,8 +295,10 @@ pub fn pipe(window: usize) -> (Output, Items) {
     struct Queue(mpsc::UnboundedSender<Item>);
     impl Sink for Queue {
         fn emit(&self, kind: Kind, bytes: &[u8]) -> Result<(), Gone> {
-            let item = Item { kind, bytes: Bytes::copy_from_slice(bytes) };
-            self.0.send(item).map_err(|_| Gone)
+            self.emit_bytes(kind, Bytes::copy_from_slice(bytes))
+        }
+        fn emit_bytes(&self, kind: Kind, bytes: Bytes) -> Result<(), Gone> {
+            self.0.send(Item { kind, bytes }).map_err(|_| Gone)
         }
     }
     let (sender, receiver) = mpsc::unbounded_channel();
