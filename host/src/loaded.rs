@@ -1,14 +1,18 @@
 //! A loaded plugin as the registry knows it, whichever way its code is run.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use gx_core::Runtime;
+use gx_core::config::PluginKind;
 use gx_core::measurement::Measurement;
 use gx_core::plugin::ConfigIssue;
 
 use crate::checked::Checked;
+use crate::proxy::Remote;
 use crate::report::PluginState;
+use crate::supervise::{self, LoadError, Supervised};
 
 /// A plugin that is loaded and configured.
 #[derive(Clone)]
@@ -63,8 +67,38 @@ pub(crate) enum StartFault {
     },
 }
 
+/// How long a plugin may take to end.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// Loads and configures a plugin. The dropped future leaves nothing running.
 pub(crate) async fn start(checked: Checked) -> Result<Loaded, StartFault> {
-    let reason = format!("this build has no way to run {} plugins", checked.isolation);
-    Err(StartFault::Load { reason, hint: None })
+    let kind = checked.kind;
+    let plugin = supervise::load(checked).await?;
+    let remote = Arc::new(Remote(Arc::clone(&plugin)));
+    let handle = match kind {
+        PluginKind::Runtime => Handle::Runtime(remote),
+        PluginKind::Measurement => Handle::Measurement(remote),
+    };
+    Ok(Loaded { handle, supervisor: plugin })
+}
+
+#[async_trait]
+impl Supervisor for Supervised {
+    fn status(&self) -> Status {
+        Self::status(self)
+    }
+
+    async fn shutdown(&self) {
+        Self::shutdown(self, GRACE).await;
+    }
+}
+
+impl From<LoadError> for StartFault {
+    fn from(error: LoadError) -> Self {
+        let hint = error.hint();
+        match error {
+            LoadError::Config(issues) => Self::Config(issues),
+            other => Self::Load { reason: other.to_string(), hint },
+        }
+    }
 }

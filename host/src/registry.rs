@@ -150,6 +150,7 @@ impl PluginHost {
     /// Forgets why a plugin failed, so that it is tried again as if nothing had been.
     pub(crate) fn forgive(&self, name: &PluginName) {
         *self.slot(name).failure() = None;
+        crate::sentinel::forget(&self.catalog.options.state, name);
     }
 
     /// Returns how every plugin stands, by name. Those that are not loaded are checked now, which reads their files.
