@@ -1,1 +1,12 @@
 //! The host: its state and its HTTP server.
+//!
+//! [`Node`] is the state, with one method for each use case. [`run`] serves it over HTTP.
+
+mod error;
+mod node;
+mod routes;
+mod serve;
+
+pub use error::{Result, ServerError};
+pub use node::{Caller, Node, NodeOptions, RecoverReport};
+pub use serve::run;

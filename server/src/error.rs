@@ -1,0 +1,473 @@
+//! What can go wrong on a host, and one table of it: variant → code, what the caller is told.
+//!
+//! The status of an answer follows from the code, in `routes`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use gx_core::api::ApiError;
+use gx_core::config::{PortRange, closest};
+use gx_core::{ErrorCode, ImageRef, PluginName, RuntimeError};
+use gx_host::HostError;
+
+/// The result of a method of [`Node`](crate::Node).
+pub type Result<T, E = ServerError> = std::result::Result<T, E>;
+
+/// Why a host could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// No enabled plugin has this name.
+    #[error("no runtime {name}")]
+    UnknownRuntime {
+        /// What was asked for.
+        name: PluginName,
+        /// What there is.
+        known: Vec<PluginName>,
+    },
+    /// A plugin is there and cannot be used.
+    #[error("{error}")]
+    Plugin {
+        /// The plugin.
+        runtime: PluginName,
+        /// Why.
+        #[source]
+        error: HostError,
+    },
+    /// The plugins' own state cannot be used.
+    #[error("{0}")]
+    Plugins(#[source] HostError),
+    /// Nobody said which runtime, and none is healthy.
+    #[error("no runtime is healthy{}", list_of(.why))]
+    NoHealthyRuntime {
+        /// Each runtime with the reason.
+        why: Vec<(PluginName, String)>,
+        /// What to do about the first of them.
+        hint: Option<String>,
+    },
+    /// An engine refused.
+    #[error("{runtime}: {error}")]
+    Runtime {
+        /// The runtime.
+        runtime: PluginName,
+        /// What it said.
+        #[source]
+        error: RuntimeError,
+    },
+    /// An engine does not answer in time.
+    #[error("{runtime} did not answer within {seconds} s")]
+    Slow {
+        /// The runtime.
+        runtime: PluginName,
+        /// How long it was given.
+        seconds: u64,
+    },
+    /// No container fits the reference.
+    #[error("no container {reference}")]
+    NoContainer {
+        /// What was asked for.
+        reference: String,
+        /// A name that was probably meant.
+        near: Option<String>,
+    },
+    /// No container fits the reference among those that could be looked at.
+    #[error("no container {reference} is known, and {runtime} could not be asked: {why}")]
+    Unlisted {
+        /// What was asked for.
+        reference: String,
+        /// The runtime that does not answer.
+        runtime: PluginName,
+        /// Why it does not.
+        why: Box<ApiError>,
+    },
+    /// More than one container fits the reference.
+    #[error("{reference} fits more than one container: {}", .candidates.join(", "))]
+    Ambiguous {
+        /// What was asked for.
+        reference: String,
+        /// What it fits, each as `id (name)`.
+        candidates: Vec<String>,
+    },
+    /// The image is neither there nor to be had.
+    #[error("no image {image} in {runtime}{}", pull_failure(.image, .pull))]
+    NoImage {
+        /// What was asked for.
+        image: ImageRef,
+        /// Where it was looked for.
+        runtime: PluginName,
+        /// Why it could not be fetched; `None` when nobody tried.
+        pull: Option<RuntimeError>,
+        /// A name the engine has, that was probably meant.
+        near: Option<String>,
+    },
+    /// A request goes beyond what the host lends.
+    #[error("{noun} of {asked} is {over} over {}, {allowed}", whose(.limit))]
+    OverLimit {
+        /// The request's field.
+        field: &'static str,
+        /// What it is a measure of, in words.
+        noun: &'static str,
+        /// The key in `[server.limits]`; `None` when the machine itself is the limit.
+        limit: Option<&'static str>,
+        /// What was asked for.
+        asked: String,
+        /// What is allowed.
+        allowed: String,
+        /// The difference.
+        over: String,
+    },
+    /// The host has as many containers as it lends.
+    #[error("this host has {limit} of at most {limit} containers")]
+    Full {
+        /// The limit.
+        limit: u32,
+    },
+    /// A port on the host that containers may not have.
+    #[error("host port {port} is outside the range of this host, {}-{}", .range.first, .range.last)]
+    PortOutside {
+        /// What was asked for.
+        port: u16,
+        /// What is allowed.
+        range: PortRange,
+    },
+    /// An address on the host that containers may not listen on.
+    #[error("ports are published on {allowed} on this host, not on {asked}")]
+    AddressOutside {
+        /// What was asked for.
+        asked: std::net::IpAddr,
+        /// What is allowed.
+        allowed: std::net::IpAddr,
+    },
+    /// No port in the range is free.
+    #[error("{wanted} ports are wanted and fewer are free between {} and {}", .range.first, .range.last)]
+    NoFreePort {
+        /// How many were asked for.
+        wanted: usize,
+        /// The range.
+        range: PortRange,
+    },
+    /// GPUs that are not there.
+    #[error("{asked} GPUs are asked for, and this host has {there}")]
+    NoGpu {
+        /// What was asked for.
+        asked: String,
+        /// What there is.
+        there: String,
+    },
+    /// A field of a request is wrong in itself.
+    #[error("{message}")]
+    Invalid {
+        /// The field, dotted.
+        field: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The name belongs to another container.
+    #[error("the name {name} is taken in {runtime}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Where.
+        runtime: PluginName,
+    },
+    /// The idempotency key belongs to another request.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+    /// Who asks may not.
+    #[error("not allowed to {what}")]
+    NotAllowed {
+        /// What was asked for, as a verb.
+        what: &'static str,
+    },
+    /// A file of the node cannot be read or written.
+    #[error("cannot {what} {}", .path.display())]
+    State {
+        /// What was tried.
+        what: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The key file is there and is not a key of this node.
+    #[error("the key file {} {fault}", .path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: &'static str,
+    },
+    /// Another server has this data folder.
+    #[error("another gx serve uses the data folder {}", .data.display())]
+    Locked {
+        /// The folder.
+        data: PathBuf,
+    },
+    /// An address that others can reach.
+    #[error("{address} is not a loopback address")]
+    NotLoopback {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The listening socket is of no use.
+    #[error("cannot listen")]
+    Listen(#[source] io::Error),
+    /// The host is on its way down.
+    #[error("the host is shutting down")]
+    ShuttingDown,
+    /// A fault of gx itself; the details are in the log only.
+    #[error("internal fault: {0}")]
+    Internal(String),
+}
+
+impl ServerError {
+    /// Returns the stable code.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::UnknownRuntime { .. } | Self::NoContainer { .. } => ErrorCode::NotFound,
+            Self::Plugin { .. }
+            | Self::Plugins(_)
+            | Self::NoHealthyRuntime { .. }
+            | Self::Unlisted { .. }
+            | Self::ShuttingDown => ErrorCode::Unavailable,
+            Self::Runtime { error, .. } => error.code,
+            Self::Slow { .. } => ErrorCode::DeadlineExceeded,
+            Self::NoImage { pull, .. } => pull.as_ref().map_or(ErrorCode::NotFound, |error| error.code),
+            Self::Ambiguous { .. } | Self::Invalid { .. } => ErrorCode::InvalidArgument,
+            Self::OverLimit { .. } | Self::PortOutside { .. } | Self::AddressOutside { .. } => {
+                ErrorCode::PermissionDenied
+            }
+            Self::Full { .. } | Self::NoFreePort { .. } => ErrorCode::ResourceExhausted,
+            Self::NoGpu { .. } | Self::Locked { .. } => ErrorCode::FailedPrecondition,
+            Self::NameTaken { .. } | Self::KeyReused => ErrorCode::AlreadyExists,
+            Self::NotAllowed { .. } | Self::NotLoopback { .. } => ErrorCode::PermissionDenied,
+            Self::State { .. } | Self::Key { .. } | Self::Listen(_) | Self::Internal(_) => {
+                ErrorCode::Internal
+            }
+        }
+    }
+
+    /// Returns the field of the request that is to blame, dotted.
+    pub fn field(&self) -> Option<String> {
+        match self {
+            Self::UnknownRuntime { .. } => Some("runtime".to_owned()),
+            Self::NoImage { .. } => Some("image".to_owned()),
+            Self::OverLimit { field, .. } => Some((*field).to_owned()),
+            Self::PortOutside { .. } | Self::AddressOutside { .. } | Self::NoFreePort { .. } => {
+                Some("ports".to_owned())
+            }
+            Self::NoGpu { .. } => Some("gpus".to_owned()),
+            Self::Invalid { field, .. } => Some(field.clone()),
+            Self::NameTaken { .. } => Some("name".to_owned()),
+            Self::KeyReused => Some("key".to_owned()),
+            Self::Runtime { error, .. } => error.field.clone(),
+            Self::Plugin { .. }
+            | Self::Plugins(_)
+            | Self::NoHealthyRuntime { .. }
+            | Self::Slow { .. }
+            | Self::NoContainer { .. }
+            | Self::Unlisted { .. }
+            | Self::Ambiguous { .. }
+            | Self::Full { .. }
+            | Self::NotAllowed { .. }
+            | Self::State { .. }
+            | Self::Key { .. }
+            | Self::Locked { .. }
+            | Self::NotLoopback { .. }
+            | Self::Listen(_)
+            | Self::ShuttingDown
+            | Self::Internal(_) => None,
+        }
+    }
+
+    /// Returns what to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::UnknownRuntime { name, known } => Some(runtime_hint(name, known)),
+            Self::Plugin { error, .. } | Self::Plugins(error) => error.hint(),
+            Self::NoHealthyRuntime { hint, .. } => hint.clone(),
+            Self::Runtime { error, .. } => runtime_error_hint(error),
+            Self::NoContainer { near: Some(near), .. } => Some(format!("did you mean `{near}`?")),
+            Self::NoContainer { near: None, .. } => Some("gx list shows all containers".to_owned()),
+            Self::Unlisted { why, .. } => why.hint.clone(),
+            Self::Ambiguous { .. } => Some("give more of the id, or the name".to_owned()),
+            Self::NoImage { near: Some(near), .. } => Some(format!("did you mean `{near}`?")),
+            Self::NoImage { pull: Some(error), .. } => error.hint.clone(),
+            Self::NoImage { image, .. } => Some(format!("fetch it with `gx pull {image}`")),
+            Self::OverLimit { limit: Some(limit), allowed, .. } => {
+                Some(format!("ask for at most {allowed}, or raise `{limit}` in [server.limits] on the host"))
+            }
+            Self::OverLimit { limit: None, allowed, .. } => Some(format!("ask for at most {allowed}")),
+            Self::Full { .. } => {
+                Some("remove one, or raise `containers` in [server.limits] on the host".to_owned())
+            }
+            Self::PortOutside { .. } => Some(
+                "leave the host's port out, and the host chooses; or change `ports` in [server.limits]"
+                    .to_owned(),
+            ),
+            Self::AddressOutside { .. } => {
+                Some("leave the address out, or change `publish_address` in [server.limits]".to_owned())
+            }
+            Self::NoFreePort { .. } => {
+                Some("ask for fewer, or widen `ports` in [server.limits] on the host".to_owned())
+            }
+            Self::NoGpu { .. } => Some("gx specs shows the GPUs of a host".to_owned()),
+            Self::NameTaken { .. } => Some("choose another name, or leave it out".to_owned()),
+            Self::KeyReused => Some("use a new key for a new request".to_owned()),
+            Self::State { source, .. } => state_hint(source),
+            Self::Key { .. } => Some("restore the file, or move it away to get a new identity".to_owned()),
+            Self::Locked { .. } => {
+                Some("stop the other one, or choose another folder with `data` in [server]".to_owned())
+            }
+            Self::NotLoopback { .. } => {
+                Some("there is no encryption yet: listen on 127.0.0.1 or [::1]".to_owned())
+            }
+            Self::Slow { .. } => Some("gx runtimes shows the state of each engine".to_owned()),
+            Self::Invalid { .. }
+            | Self::NotAllowed { .. }
+            | Self::Listen(_)
+            | Self::ShuttingDown
+            | Self::Internal(_) => None,
+        }
+    }
+
+    /// Returns the error as the API tells it, without the id of a request.
+    pub fn api(&self) -> ApiError {
+        let message = match self {
+            Self::Internal(_) => "internal fault".to_owned(),
+            Self::State { source, .. } => format!("{self}: {}", plain(source)),
+            Self::Listen(source) => format!("{self}: {}", plain(source)),
+            _ => self.to_string(),
+        };
+        let retry_after_ms = match self {
+            Self::Runtime { error, .. } => error.retry_after_ms,
+            _ => None,
+        };
+        ApiError {
+            code: self.code(),
+            message,
+            hint: self.hint(),
+            field: self.field(),
+            retry_after_ms,
+            request_id: None,
+        }
+    }
+
+    /// Joins an engine's error and the runtime it is of.
+    pub(crate) fn of(runtime: &PluginName) -> impl Fn(RuntimeError) -> Self {
+        move |error| Self::Runtime { runtime: runtime.clone(), error }
+    }
+
+    pub(crate) fn state(what: &'static str, path: &std::path::Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::State { what, path: path.to_owned(), source }
+    }
+
+    pub(crate) fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), message: message.into() }
+    }
+}
+
+fn list_of(why: &[(PluginName, String)]) -> String {
+    match why {
+        [] => ": no runtime plugin is enabled".to_owned(),
+        why => {
+            let each: Vec<String> = why.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+            format!(" ({})", each.join("; "))
+        }
+    }
+}
+
+fn whose(limit: &Option<&'static str>) -> &'static str {
+    match limit {
+        Some(_) => "the limit of this host",
+        None => "what this machine has",
+    }
+}
+
+fn pull_failure(image: &ImageRef, pull: &Option<RuntimeError>) -> String {
+    match pull {
+        Some(error) => format!(", and fetching it from {} failed: {error}", registry_of(image)),
+        None => String::new(),
+    }
+}
+
+/// Returns the registry an image is fetched from; one without a host is looked for at the engine's default, which is
+/// Docker Hub for both shipped engines.
+fn registry_of(image: &ImageRef) -> &str {
+    match image.repository().split_once('/') {
+        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
+        _ => "docker.io",
+    }
+}
+
+fn runtime_hint(name: &PluginName, known: &[PluginName]) -> String {
+    let names: Vec<&str> = known.iter().map(PluginName::as_str).collect();
+    match closest(name.as_str(), names.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if names.is_empty() => "no runtime plugin is enabled here; gx plugin list shows why".to_owned(),
+        None => format!("runtimes here: {}", names.join(", ")),
+    }
+}
+
+fn runtime_error_hint(error: &RuntimeError) -> Option<String> {
+    let ports_taken = error.code == ErrorCode::AlreadyExists && error.field.as_deref() == Some("ports");
+    let own = ports_taken.then(|| "leave the host's port out, and the host chooses".to_owned());
+    error.hint.clone().or(own)
+}
+
+fn state_hint(source: &io::Error) -> Option<String> {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Some("make room on that file system and try again".to_owned())
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Some(
+            "choose a data folder that can be written, with GX_DATA_DIR or `data` in [server]".to_owned(),
+        ),
+        _ => None,
+    }
+}
+
+/// Returns the system's text as a lower-case fragment, without the number.
+fn plain(source: &io::Error) -> String {
+    let text = source.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_pull_names_the_registry() {
+        let error = ServerError::NoImage {
+            image: "quay.example:5000/a/b:1".parse().unwrap(),
+            runtime: "podman".parse().unwrap(),
+            pull: Some(RuntimeError::new(ErrorCode::Unavailable, "connection refused")),
+            near: None,
+        };
+        assert_eq!(
+            error.to_string(),
+            "no image quay.example:5000/a/b:1 in podman, and fetching it from quay.example:5000 failed: \
+             connection refused"
+        );
+        assert_eq!(error.code(), ErrorCode::Unavailable);
+    }
+
+    #[test]
+    fn an_unknown_runtime_comes_with_a_suggestion_or_the_list() {
+        let known: Vec<PluginName> = ["docker", "podman"].map(|name| name.parse().unwrap()).to_vec();
+        let hint = |name: &str| {
+            ServerError::UnknownRuntime { name: name.parse().unwrap(), known: known.clone() }.hint().unwrap()
+        };
+        assert_eq!(hint("podmn"), "did you mean `podman`?");
+        assert_eq!(hint("kubernetes"), "runtimes here: docker, podman");
+    }
+
+    #[test]
+    fn the_details_of_a_fault_of_our_own_stay_in_the_log() {
+        assert_eq!(ServerError::Internal("secret".to_owned()).api().message, "internal fault");
+    }
+}

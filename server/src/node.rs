@@ -1,0 +1,331 @@
+//! A node: everything a host knows and does, one method for each use case. It knows nothing of HTTP; the command line
+//! uses it in process, `gx serve` through the routes.
+//!
+//! The engines are the state: containers are found by their labels. A node keeps its key, its locks and its limits.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gx_core::api::{ContainerInfo, ContainerList};
+use gx_core::config::{Config, LimitConfig};
+use gx_core::runtime::{ExecSpec, LogOptions, RemoveOptions, StopOptions};
+use gx_core::stream::{Input, Output};
+use gx_core::{ContainerId, Exit, NodeId, PluginName, Runtime};
+use gx_host::{HostOptions, PluginHost};
+
+use crate::error::{Result, ServerError};
+
+mod admission;
+mod caller;
+mod containers;
+mod create;
+mod gpu;
+mod health;
+mod images;
+mod key;
+mod lease;
+mod lock;
+mod make;
+mod names;
+mod policy;
+mod ports;
+mod pulls;
+mod recover;
+mod resolve;
+mod runtimes;
+mod specs;
+mod tasks;
+
+pub use caller::Caller;
+pub(crate) use lock::ServerLock;
+pub use recover::RecoverReport;
+
+use containers::{info, timely};
+
+/// How long work that must come to its end is waited for.
+const FINISH: Duration = Duration::from_secs(30);
+
+/// What a node is opened with.
+#[derive(Debug, Clone)]
+pub struct NodeOptions {
+    /// The configuration; of it the node uses `[server]`.
+    pub config: Config,
+    /// How plugins are found and kept.
+    pub plugins: HostOptions,
+    /// The folder for the key and the state; made when it is not there.
+    pub data: PathBuf,
+    /// The version of gx, for the specs.
+    pub version: String,
+}
+
+/// A host: its identity, its limits and its runtimes.
+///
+/// A container is referred to by its id, the beginning of it while unique, or its name.
+pub struct Node {
+    id: NodeId,
+    limits: LimitConfig,
+    machine: policy::Machine,
+    data: PathBuf,
+    version: String,
+    runtimes: runtimes::Runtimes,
+    admission: admission::Admission,
+    creating: lock::CreatingLock,
+    ports: ports::Ports,
+    pulls: pulls::Pulls,
+    tasks: tasks::Tasks,
+    leases: lease::Leases,
+    watched: health::Watched,
+    sampled: specs::Sampled,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("id", &self.id).field("data", &self.data).finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// Opens a node, making its folder and its key on first use. No plugin is loaded and no engine touched.
+    ///
+    /// # Errors
+    /// [`ServerError::State`], [`ServerError::Key`]; [`ServerError::Plugins`] when the plugins' own state is damaged.
+    pub async fn open(options: NodeOptions) -> Result<Arc<Self>> {
+        Self::open_with(options, BTreeMap::new()).await
+    }
+
+    /// Opens a node with runtimes of the program's own beside those of plugins, as a program that embeds a node, or a
+    /// test, has them.
+    ///
+    /// # Errors
+    /// As [`Node::open`].
+    pub async fn open_with(
+        options: NodeOptions,
+        built_in: BTreeMap<PluginName, Arc<dyn Runtime>>,
+    ) -> Result<Arc<Self>> {
+        let NodeOptions { config, plugins, data, version } = options;
+        make_private_folder(&data)?;
+        let plugins = PluginHost::open(plugins).map_err(ServerError::Plugins)?;
+        Ok(Arc::new(Self {
+            id: key::open(&data)?,
+            limits: config.server.limits,
+            machine: specs::machine(),
+            runtimes: runtimes::Runtimes::new(built_in, plugins, &data),
+            creating: lock::CreatingLock::new(&data),
+            admission: Default::default(),
+            ports: Default::default(),
+            pulls: Default::default(),
+            tasks: Default::default(),
+            leases: Default::default(),
+            watched: Default::default(),
+            sampled: Default::default(),
+            data,
+            version,
+        }))
+    }
+
+    /// Returns the node's identity.
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// Returns the node's plugins.
+    pub fn plugins(&self) -> &Arc<PluginHost> {
+        self.runtimes.plugins()
+    }
+
+    /// Returns the folder with the node's key and state.
+    pub fn data(&self) -> &std::path::Path {
+        &self.data
+    }
+
+    /// Returns the version of gx.
+    pub(crate) fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Returns the names of all enabled runtimes, sorted.
+    pub(crate) fn runtime_names(&self) -> Vec<PluginName> {
+        self.runtimes.names()
+    }
+
+    /// Forgets what only a server keeps fresh.
+    pub(crate) fn forget(&self) {
+        self.unwatch();
+        self.forget_sample();
+    }
+
+    /// Lists the caller's containers in all runtimes this node has used, newest first.
+    ///
+    /// # Errors
+    /// [`ServerError::State`]; a runtime that does not answer is named in the list instead.
+    pub async fn list(&self, caller: &Caller) -> Result<ContainerList> {
+        let seen = Self::seen_by(caller);
+        let labels: Vec<_> = seen.iter().map(|(key, value)| (*key, value.as_str())).collect();
+        let listing = self.ours(&labels).await?;
+        let mut containers: Vec<ContainerInfo> =
+            listing.found.into_iter().map(|found| info(&found.name, found.container)).collect();
+        containers.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| a.name.cmp(&b.name)));
+        Ok(ContainerList { containers, unavailable: listing.unavailable })
+    }
+
+    /// Returns everything about a container.
+    ///
+    /// # Errors
+    /// Those of a reference; [`ServerError::Runtime`].
+    pub async fn show(&self, caller: &Caller, reference: &str) -> Result<ContainerInfo> {
+        let found = self.resolve(caller, reference).await?;
+        inspect(&found).await
+    }
+
+    /// Starts a container that is not running.
+    ///
+    /// # Errors
+    /// Those of a reference; [`ServerError::Runtime`].
+    pub async fn start(&self, caller: &Caller, reference: &str) -> Result<ContainerInfo> {
+        let found = self.resolve(caller, reference).await?;
+        found.runtime.start(found.container.id.clone()).await.map_err(ServerError::of(&found.name))?;
+        inspect(&found).await
+    }
+
+    /// Stops a container; one that is not running is as it should be.
+    ///
+    /// # Errors
+    /// Those of a reference; [`ServerError::Runtime`].
+    pub async fn stop(
+        &self,
+        caller: &Caller,
+        reference: &str,
+        options: StopOptions,
+    ) -> Result<ContainerInfo> {
+        let found = self.resolve(caller, reference).await?;
+        found
+            .runtime
+            .stop(found.container.id.clone(), options)
+            .await
+            .map_err(ServerError::of(&found.name))?;
+        inspect(&found).await
+    }
+
+    /// Removes a container and returns its id.
+    ///
+    /// # Errors
+    /// Those of a reference; [`ServerError::Runtime`] with `FailedPrecondition` when it runs and `force` is not set.
+    pub async fn remove(
+        &self,
+        caller: &Caller,
+        reference: &str,
+        options: RemoveOptions,
+    ) -> Result<ContainerId> {
+        let found = self.resolve(caller, reference).await?;
+        let id = found.container.id.clone();
+        found.runtime.remove(id.clone(), options).await.map_err(ServerError::of(&found.name))?;
+        tracing::info!(container = containers::name_of(&found.container), runtime = %found.name, "removed");
+        Ok(id)
+    }
+
+    /// Waits until a container's main process has ended, and returns how.
+    ///
+    /// # Errors
+    /// Those of a reference; [`ServerError::Runtime`].
+    pub async fn wait(&self, caller: &Caller, reference: &str) -> Result<Exit> {
+        let found = self.resolve(caller, reference).await?;
+        found.runtime.wait(found.container.id.clone()).await.map_err(ServerError::of(&found.name))
+    }
+
+    /// Writes the output of a container's main process.
+    ///
+    /// # Errors
+    /// Those of a reference; [`ServerError::Runtime`].
+    pub async fn logs(
+        &self,
+        caller: &Caller,
+        reference: &str,
+        options: LogOptions,
+        out: Output,
+    ) -> Result<()> {
+        let found = self.resolve(caller, reference).await?;
+        found
+            .runtime
+            .logs(found.container.id.clone(), options, out)
+            .await
+            .map_err(ServerError::of(&found.name))
+    }
+
+    /// Writes what a container uses as event items, each `every_ms`; 0 writes just one.
+    ///
+    /// # Errors
+    /// Those of a reference; [`ServerError::Runtime`].
+    pub async fn stats(&self, caller: &Caller, reference: &str, every_ms: u32, out: Output) -> Result<()> {
+        let found = self.resolve(caller, reference).await?;
+        found
+            .runtime
+            .stats(found.container.id.clone(), every_ms, out)
+            .await
+            .map_err(ServerError::of(&found.name))
+    }
+
+    /// Runs a command in a container and returns how it ended, once its output is written.
+    ///
+    /// # Errors
+    /// [`ServerError::Invalid`] without a command; those of a reference; [`ServerError::Runtime`].
+    pub async fn exec(
+        &self,
+        caller: &Caller,
+        reference: &str,
+        spec: ExecSpec,
+        input: Input,
+        out: Output,
+    ) -> Result<Exit> {
+        if spec.argv.is_empty() {
+            return Err(ServerError::invalid("argv", "no command is given"));
+        }
+        let found = self.resolve(caller, reference).await?;
+        let id = found.container.id.clone();
+        found.runtime.exec(id, spec, input, out).await.map_err(ServerError::of(&found.name))
+    }
+
+    /// Unpacks a tar archive below a folder of a container.
+    ///
+    /// # Errors
+    /// Those of a reference; [`ServerError::Runtime`].
+    pub async fn copy_in(&self, caller: &Caller, reference: &str, path: &str, archive: Input) -> Result<()> {
+        let found = self.resolve(caller, reference).await?;
+        let (id, path) = (found.container.id.clone(), path.to_owned());
+        found.runtime.copy_in(id, path, archive).await.map_err(ServerError::of(&found.name))
+    }
+
+    /// Writes a tar archive of a file or folder of a container as standard-output items.
+    ///
+    /// # Errors
+    /// Those of a reference; [`ServerError::Runtime`].
+    pub async fn copy_out(&self, caller: &Caller, reference: &str, path: &str, out: Output) -> Result<()> {
+        let found = self.resolve(caller, reference).await?;
+        let (id, path) = (found.container.id.clone(), path.to_owned());
+        found.runtime.copy_out(id, path, out).await.map_err(ServerError::of(&found.name))
+    }
+
+    /// Waits until containers that are being made or undone are done with, then lets go of the engines and plugins.
+    /// Containers keep running.
+    pub async fn shutdown(&self) {
+        let left = self.tasks.finish(FINISH).await;
+        if left > 0 {
+            tracing::warn!(left, "containers are still being made or undone; the next start clears up");
+        }
+        self.runtimes.shutdown().await;
+    }
+}
+
+async fn inspect(found: &containers::Found) -> Result<ContainerInfo> {
+    let id = found.container.id.clone();
+    let container =
+        timely(&found.name, async { found.runtime.inspect(id).await.map_err(ServerError::of(&found.name)) });
+    Ok(info(&found.name, container.await?))
+}
+
+fn make_private_folder(data: &std::path::Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(data).map_err(ServerError::state("make the folder", data))
+}

@@ -1,0 +1,129 @@
+//! The containers of a node, over all runtimes it has used. The engines are the state; nothing is kept here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use gx_core::api::{ContainerInfo, UnavailableRuntime};
+use gx_core::container::label;
+use gx_core::runtime::{ListFilter, list_all};
+use gx_core::{Container, Gpus, NodeId, PluginName, Runtime};
+
+use super::Node;
+use super::caller::Caller;
+use crate::error::{Result, ServerError};
+
+/// How long an engine may take for a list or another short answer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A container and where it is.
+pub(crate) struct Found {
+    pub(crate) name: PluginName,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) container: Container,
+}
+
+/// The containers of a node that fit, and the runtimes that did not answer.
+#[derive(Default)]
+pub(crate) struct Listing {
+    pub(crate) found: Vec<Found>,
+    pub(crate) unavailable: Vec<UnavailableRuntime>,
+}
+
+impl Node {
+    /// Lists this node's containers that have these labels beside, in all runtimes it has used.
+    pub(crate) async fn ours(&self, labels: &[(&str, &str)]) -> Result<Listing> {
+        let used = self.runtimes.used()?;
+        Ok(self.ours_in(&used, labels).await)
+    }
+
+    /// Lists this node's containers in these runtimes.
+    pub(crate) async fn ours_in(&self, names: &[PluginName], labels: &[(&str, &str)]) -> Listing {
+        let filter = self.filter(labels);
+        let answers = names.iter().map(async |name| (name, self.list_one(name, filter.clone()).await));
+        let mut listing = Listing::default();
+        for (name, answer) in join_all(answers).await {
+            match answer {
+                Ok(found) => listing.found.extend(found),
+                Err(error) => {
+                    tracing::warn!(runtime = %name, %error, "its containers cannot be listed");
+                    listing
+                        .unavailable
+                        .push(UnavailableRuntime { runtime: name.clone(), error: error.api() });
+                }
+            }
+        }
+        listing
+    }
+
+    async fn list_one(&self, name: &PluginName, filter: ListFilter) -> Result<Vec<Found>> {
+        let answer = async {
+            let runtime = self.runtimes.get(name).await?;
+            let containers = list_all(&*runtime, filter).await.map_err(ServerError::of(name))?;
+            Ok((runtime, containers))
+        };
+        let (runtime, containers) = timely(name, answer).await?;
+        let found = |container| Found { name: name.clone(), runtime: runtime.clone(), container };
+        Ok(containers.into_iter().map(found).collect())
+    }
+
+    fn filter(&self, labels: &[(&str, &str)]) -> ListFilter {
+        let ours = (label::HOST.to_owned(), Some(self.id.to_string()));
+        let others = labels.iter().map(|(key, value)| ((*key).to_owned(), Some((*value).to_owned())));
+        ListFilter { labels: BTreeMap::from_iter(others.chain([ours])), ..ListFilter::default() }
+    }
+
+    /// Returns the labels by which the caller's containers are told from those it does not see.
+    pub(crate) fn seen_by(caller: &Caller) -> Vec<(&'static str, String)> {
+        match caller {
+            Caller::Host => Vec::new(),
+            Caller::Node(id) => vec![(label::OWNER, id.to_string())],
+        }
+    }
+}
+
+/// Waits for an engine's short answer.
+///
+/// # Errors
+/// [`ServerError::Slow`] after [`PATIENCE`].
+pub(crate) async fn timely<T>(name: &PluginName, answer: impl Future<Output = Result<T>>) -> Result<T> {
+    let slow = || ServerError::Slow { runtime: name.clone(), seconds: PATIENCE.as_secs() };
+    tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| Err(slow()))
+}
+
+/// Returns whose a container is.
+pub(crate) fn owner(container: &Container) -> Option<NodeId> {
+    container.labels.get(label::OWNER)?.parse().ok()
+}
+
+/// Returns the name its owner knows a container by.
+pub(crate) fn name_of(container: &Container) -> &str {
+    container.labels.get(label::NAME).unwrap_or(&container.name)
+}
+
+/// Returns what the API tells of a container.
+pub(crate) fn info(runtime: &PluginName, container: Container) -> ContainerInfo {
+    let labels = &container.labels;
+    let time = |key| labels.get(key).and_then(|text: &String| text.parse().ok());
+    let gpus: Option<Gpus> = labels.get(label::GPUS).and_then(|text| text.parse().ok());
+    ContainerInfo {
+        name: name_of(&container).to_owned(),
+        runtime: runtime.clone(),
+        state: container.state,
+        owner: owner(&container),
+        created_at: container.created_at.or_else(|| time(label::CREATED)),
+        started_at: container.started_at,
+        expires_at: time(label::EXPIRES),
+        gpus: gpus.unwrap_or_default(),
+        labels: labels
+            .iter()
+            .filter(|(key, _)| !key.starts_with("gx."))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect(),
+        id: container.id,
+        image: container.image,
+        exit: container.exit,
+        ports: container.ports,
+    }
+}

@@ -1,0 +1,284 @@
+//! Making a container: check, fetch the image, create, start. Whatever fails on the way, or is no longer wanted, leaves
+//! nothing behind.
+//!
+//! The engine's unique names and the key among the labels make a repeated request one container, in this process, in
+//! another, and after a crash.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use gx_core::api::{ContainerInfo, CreateRequest};
+use gx_core::container::label;
+use gx_core::runtime::Feature;
+use gx_core::stream::Output;
+use gx_core::{
+    Container, ContainerName, ContainerSpec, ContainerState, ErrorCode, Gpus, IdempotencyKey, NodeId,
+    PluginName, PortMapping, PortRequest, Runtime, Timestamp,
+};
+use sha2::{Digest, Sha256};
+use tokio::sync::oneshot;
+
+use super::Node;
+use super::caller::{Caller, Verb, authorize};
+use super::containers::{Found, Listing, info, name_of, timely};
+use super::key::to_hex;
+use super::make::Making;
+use super::names::{name_for, new_key};
+use super::policy::{self, Grant};
+use super::ports::{HostPort, PortWish};
+use crate::error::{Result, ServerError};
+
+/// What goes before a container's name to make the engine's.
+const PREFIX: &str = "gx-";
+
+/// A request that has been checked, and what follows from it.
+struct Order {
+    request: CreateRequest,
+    owner: NodeId,
+    name: ContainerName,
+    /// The idempotency key as the label has it.
+    key: String,
+    /// A digest of everything that makes a difference to the container.
+    digest: String,
+    grant: Grant,
+}
+
+impl Node {
+    /// Makes a container and starts it, writing the progress of a pull, and returns it.
+    ///
+    /// With a key the call may be repeated: the container made by the first is returned. When the future is dropped
+    /// the container is removed, in a task of its own that [`shutdown`](Node::shutdown) waits for.
+    ///
+    /// # Errors
+    /// [`ServerError::Invalid`], [`ServerError::OverLimit`] and the other limits; [`ServerError::NameTaken`];
+    /// [`ServerError::KeyReused`]; [`ServerError::NoImage`]; [`ServerError::NoGpu`]; [`ServerError::Runtime`].
+    pub async fn create(
+        &self,
+        caller: &Caller,
+        request: CreateRequest,
+        key: Option<IdempotencyKey>,
+        out: Output,
+    ) -> Result<ContainerInfo> {
+        authorize(caller, Verb::Create, None)?;
+        let repeatable = key.is_some();
+        let order = self.order(caller, request, key.unwrap_or_else(new_key))?;
+        let wish = PortWish { ports: order.request.ports.clone(), extra: order.request.extra_ports };
+        let wish = wish.check(&self.limits)?;
+        let turn = self.admission.one_at_a_time(&order.key).await;
+        // Before a runtime is chosen: a repeated request is answered even where the default has changed since.
+        if repeatable && let Some(done) = self.repeated(&order).await? {
+            return Ok(done);
+        }
+        let name = self.runtime_or_default(order.request.runtime.clone()).await?;
+        let runtime = self.runtimes.get(&name).await?;
+        self.check_gpus(&name, &runtime, &order.request.gpus).await?;
+        let ticket = self.admission.enter((name.clone(), order.engine_name()));
+        let listing = self.ours(&[]).await?;
+        order.check_name(&listing)?;
+        let places = listing.found.iter().map(|found| (found.name.clone(), found.container.name.clone()));
+        ticket.admit(places, self.limits.containers)?;
+        if order.request.dry_run {
+            return self.rehearse(order, name, &wish, &taken_ports(&listing));
+        }
+        self.provide(&name, &runtime, &order.request.image, order.request.pull, out).await?;
+        self.runtimes.mark_used(&name)?;
+        let making = Making {
+            name: name.clone(),
+            runtime: runtime.clone(),
+            spec: order.spec(self.id, SystemTime::now()),
+            wish,
+            limits: self.limits.clone(),
+            ports: self.ports.clone(),
+            taken: taken_ports(&listing),
+            creating: self.creating.clone(),
+            held: (turn, ticket),
+        };
+        let (tell, told) = oneshot::channel();
+        self.tasks.spawn(making.run(tell));
+        let made =
+            told.await.unwrap_or_else(|_| Err(ServerError::Internal("a making ended early".to_owned())));
+        match made {
+            Ok(container) => Ok(self.made(&name, container)),
+            Err(error) => Err(self.explain(&order, &name, &runtime, error).await),
+        }
+    }
+
+    fn made(&self, name: &PluginName, container: Container) -> ContainerInfo {
+        let made = info(name, container);
+        self.leases.learn(&made);
+        tracing::info!(container = %made.name, runtime = %name, image = %made.image, "made a container");
+        made
+    }
+
+    fn order(&self, caller: &Caller, request: CreateRequest, key: IdempotencyKey) -> Result<Order> {
+        policy::check(&request)?;
+        let grant = policy::grant(&request, &self.limits, self.machine)?;
+        let owner = caller.owner(self.id);
+        let key = match caller {
+            Caller::Host => key.as_str().to_owned(),
+            Caller::Node(id) => format!("{}:{}", id.short(), key.as_str()), // a key is its caller's own
+        };
+        let name = match &request.name {
+            Some(name) => name.clone(),
+            None => name_for(&key),
+        };
+        Ok(Order { digest: digest(&request, owner), request, owner, name, key, grant })
+    }
+
+    /// Returns the container an earlier request with the same key made, if there is one.
+    async fn repeated(&self, order: &Order) -> Result<Option<ContainerInfo>> {
+        let before = self.ours(&[(label::KEY, &order.key)]).await?;
+        let Some(Found { name, runtime, container }) = before.found.into_iter().next() else {
+            return Ok(None);
+        };
+        if container.labels.get(label::SPEC) != Some(&order.digest) {
+            return Err(ServerError::KeyReused);
+        }
+        let id = container.id.clone();
+        let finished = timely(&name, async {
+            if container.state == ContainerState::Created {
+                runtime.start(id.clone()).await.map_err(ServerError::of(&name))?;
+            }
+            runtime.inspect(id).await.map_err(ServerError::of(&name))
+        });
+        Ok(Some(self.made(&name, finished.await?)))
+    }
+
+    async fn check_gpus(&self, name: &PluginName, runtime: &Arc<dyn Runtime>, asked: &Gpus) -> Result<()> {
+        if *asked == Gpus::None {
+            return Ok(());
+        }
+        let there: Vec<String> = self.gpus().await.into_iter().map(|gpu| gpu.uuid).collect();
+        policy::check_gpus(asked, &there)?;
+        let can = timely(name, async { runtime.capabilities().await.map_err(ServerError::of(name)) }).await?;
+        if can.has(Feature::Gpus) {
+            return Ok(());
+        }
+        Err(ServerError::invalid("gpus", format!("{name} cannot give GPUs to containers")))
+    }
+
+    /// Returns what would be made.
+    fn rehearse(
+        &self,
+        order: Order,
+        name: PluginName,
+        wish: &PortWish,
+        taken: &BTreeSet<HostPort>,
+    ) -> Result<ContainerInfo> {
+        let chosen = self.ports.choose(wish, &self.limits, taken, seed(&order.key))?;
+        let spec = order.spec(self.id, SystemTime::now());
+        let container = Container {
+            id: "dry-run".parse().expect("letters and '-' are an id"),
+            name: spec.name.to_string(),
+            image: spec.image.to_string(),
+            state: ContainerState::Unknown,
+            created_at: None,
+            started_at: None,
+            exit: None,
+            labels: spec.labels,
+            ports: chosen.ports.iter().filter_map(mapping).collect(),
+        };
+        Ok(ContainerInfo { created_at: None, ..info(&name, container) })
+    }
+
+    /// Says what an engine's error means for this request.
+    async fn explain(
+        &self,
+        order: &Order,
+        name: &PluginName,
+        runtime: &Arc<dyn Runtime>,
+        error: ServerError,
+    ) -> ServerError {
+        let ServerError::Runtime { error: told, .. } = &error else {
+            return error;
+        };
+        match (told.code, told.field.as_deref()) {
+            (ErrorCode::AlreadyExists, Some("name")) => {
+                ServerError::NameTaken { name: order.name.to_string(), runtime: name.clone() }
+            }
+            (ErrorCode::AlreadyExists, Some("key")) => ServerError::KeyReused,
+            (ErrorCode::NotFound, Some("image")) => {
+                self.no_image(name, runtime, &order.request.image, None).await
+            }
+            _ => error,
+        }
+    }
+}
+
+impl Order {
+    fn engine_name(&self) -> String {
+        format!("{PREFIX}{}", self.name)
+    }
+
+    /// Refuses a name that another container has, in any runtime.
+    fn check_name(&self, listing: &Listing) -> Result<()> {
+        let taken = listing.found.iter().find(|found| name_of(&found.container) == self.name.as_str());
+        match taken {
+            Some(found) => {
+                Err(ServerError::NameTaken { name: self.name.to_string(), runtime: found.name.clone() })
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn spec(&self, host: NodeId, now: SystemTime) -> ContainerSpec {
+        let request = &self.request;
+        let name = self.engine_name().parse().expect("a checked name is short enough for the prefix");
+        let mut labels = request.labels.clone();
+        let mut label = |key: &str, value: String| labels.insert(key.to_owned(), value);
+        label(label::OWNER, self.owner.to_string());
+        label(label::HOST, host.to_string());
+        label(label::NAME, self.name.to_string());
+        label(label::CREATED, Timestamp::from_unix(Timestamp::from(now).unix()).to_string());
+        label(label::KEY, self.key.clone());
+        label(label::SPEC, self.digest.clone());
+        if let Some(ttl) = self.grant.ttl {
+            label(label::EXPIRES, Timestamp::from_unix(Timestamp::from(now + ttl).unix()).to_string());
+        }
+        if request.gpus != Gpus::None {
+            label(label::GPUS, request.gpus.to_string());
+        }
+        ContainerSpec {
+            entrypoint: request.entrypoint.clone(),
+            command: request.command.clone(),
+            env: request.env.clone(),
+            labels,
+            user: request.user.clone(),
+            workdir: request.workdir.clone(),
+            tty: request.tty,
+            resources: self.grant.resources,
+            gpus: request.gpus.clone(),
+            security: policy::security(),
+            ..ContainerSpec::new(name, request.image.clone())
+        }
+    }
+}
+
+/// Returns a digest of what makes a difference to the container: not when its image is fetched, nor a rehearsal.
+fn digest(request: &CreateRequest, owner: NodeId) -> String {
+    let request = CreateRequest { pull: Default::default(), dry_run: false, ..request.clone() };
+    let text = serde_json::to_vec(&request).expect("our own types always become JSON");
+    to_hex(&Sha256::new().chain_update(owner.as_bytes()).chain_update(text).finalize())
+}
+
+/// Returns where in the range of ports the search for a container begins.
+pub(super) fn seed(key: &str) -> u64 {
+    let digest = Sha256::digest(key);
+    u64::from_be_bytes(digest[8..16].try_into().expect("eight bytes"))
+}
+
+/// Returns the ports that containers have, as far as the engines tell.
+fn taken_ports(listing: &Listing) -> BTreeSet<HostPort> {
+    let ports = listing.found.iter().flat_map(|found| &found.container.ports);
+    ports.map(|port| (port.protocol, port.host_port)).collect()
+}
+
+fn mapping(port: &PortRequest) -> Option<PortMapping> {
+    Some(PortMapping {
+        container_port: port.container_port,
+        protocol: port.protocol,
+        host_address: port.host_address?,
+        host_port: port.host_port?,
+    })
+}

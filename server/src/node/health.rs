@@ -1,0 +1,183 @@
+//! Whether the engines are well. A server asks from time to time and remembers; in local use they are asked when
+//! somebody wants to know.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use gx_core::PluginName;
+use gx_core::api::RuntimeStatus;
+use gx_core::runtime::{Capabilities, Health, HealthStatus};
+
+use super::Node;
+use super::caller::{Caller, Verb, authorize};
+use super::containers::{info, timely};
+use crate::error::{Result, ServerError};
+
+/// How long a healthy engine is left alone.
+const INTERVAL: Duration = Duration::from_secs(30);
+/// How soon an engine that is not well is asked again, doubling up to [`BACKOFF_MAX`].
+const BACKOFF_MIN: Duration = Duration::from_secs(5);
+const BACKOFF_MAX: Duration = Duration::from_secs(120);
+
+/// What is remembered of the engines; empty unless a server runs.
+#[derive(Debug, Default)]
+pub(crate) struct Watched(Mutex<BTreeMap<PluginName, RuntimeStatus>>);
+
+impl Watched {
+    fn get(&self, name: &PluginName) -> Option<RuntimeStatus> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    fn set(&self, status: RuntimeStatus) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(status.name.clone(), status);
+    }
+
+    fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+impl Node {
+    /// Returns the state of every enabled runtime, by name; the first healthy one is the default.
+    ///
+    /// # Errors
+    /// [`ServerError::NotAllowed`].
+    pub async fn runtimes(&self, caller: &Caller) -> Result<Vec<RuntimeStatus>> {
+        authorize(caller, Verb::Look, None)?;
+        Ok(self.statuses().await)
+    }
+
+    pub(crate) async fn statuses(&self) -> Vec<RuntimeStatus> {
+        let names = self.runtimes.names();
+        let mut all = join_all(names.iter().map(|name| self.known_status(name))).await;
+        if let Some(first) = all.iter_mut().find(|status| is_healthy(status)) {
+            first.default = true;
+        }
+        all
+    }
+
+    /// Returns the runtime asked for, or the first healthy one.
+    ///
+    /// # Errors
+    /// [`ServerError::UnknownRuntime`], [`ServerError::NoHealthyRuntime`] with the reasons.
+    pub(crate) async fn runtime_or_default(&self, asked: Option<PluginName>) -> Result<PluginName> {
+        if let Some(name) = asked {
+            let known = self.runtimes.names();
+            return if known.contains(&name) {
+                Ok(name)
+            } else {
+                Err(ServerError::UnknownRuntime { name, known })
+            };
+        }
+        let (mut why, mut hint) = (Vec::new(), None);
+        for name in self.runtimes.names() {
+            let health = match self.watched.get(&name).filter(is_healthy) {
+                Some(status) => status.health,
+                None => self.health_of(&name).await,
+            };
+            if health.status == HealthStatus::Healthy {
+                return Ok(name);
+            }
+            hint = hint.or(health.hint);
+            why.push((name, health.why));
+        }
+        Err(ServerError::NoHealthyRuntime { why, hint })
+    }
+
+    /// Returns what is remembered; who is not known to be well is asked, for it may have come back.
+    async fn known_status(&self, name: &PluginName) -> RuntimeStatus {
+        match self.watched.get(name).filter(is_healthy) {
+            Some(status) => status,
+            None => self.ask_status(name).await,
+        }
+    }
+
+    async fn ask_status(&self, name: &PluginName) -> RuntimeStatus {
+        let mut status = RuntimeStatus {
+            name: name.clone(),
+            default: false,
+            health: self.health_of(name).await,
+            info: None,
+            capabilities: Capabilities::default(),
+        };
+        if let Ok(runtime) = self.runtimes.get(name).await {
+            let of = ServerError::of(name);
+            status.capabilities =
+                timely(name, async { runtime.capabilities().await.map_err(&of) }).await.unwrap_or_default();
+            if is_healthy(&status) {
+                status.info = timely(name, async { runtime.info().await.map_err(&of) }).await.ok();
+            }
+        }
+        status
+    }
+
+    async fn health_of(&self, name: &PluginName) -> Health {
+        let answer = timely(name, async {
+            let runtime = self.runtimes.get(name).await?;
+            runtime.health().await.map_err(ServerError::of(name))
+        });
+        answer.await.unwrap_or_else(|error| Health {
+            status: HealthStatus::Unhealthy,
+            why: error.to_string(),
+            hint: error.hint(),
+        })
+    }
+
+    /// Watches one engine for ever. Whenever it has become healthy, what a crash may have left in it is cleared up.
+    pub(crate) async fn watch(&self, name: &PluginName) {
+        let mut pause = BACKOFF_MIN;
+        let (mut was_healthy, mut tended) = (false, false);
+        loop {
+            let status = self.ask_status(name).await;
+            let healthy = is_healthy(&status);
+            if healthy != was_healthy {
+                tracing::info!(runtime = %name, healthy, why = status.health.why, "the engine's health has changed");
+            }
+            self.watched.set(status);
+            pause = match healthy {
+                true => INTERVAL,
+                false if was_healthy || pause == INTERVAL => BACKOFF_MIN,
+                false => (pause * 2).min(BACKOFF_MAX),
+            };
+            tended = healthy && self.tend(name, !(was_healthy && tended)).await;
+            was_healthy = healthy;
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Forgets what is remembered, when nobody watches any more.
+    pub(super) fn unwatch(&self) {
+        self.watched.clear();
+    }
+
+    /// Looks after the containers in an engine: clears up after a crash when it has just come (back), and learns of
+    /// leases that other processes have given. Returns whether it could.
+    async fn tend(&self, name: &PluginName, came_back: bool) -> bool {
+        if came_back {
+            match self.recover_in(name).await {
+                Ok(report) if report.removed.is_empty() => {}
+                Ok(report) => {
+                    tracing::info!(runtime = %name, removed = report.removed.len(), "cleared up after a crash")
+                }
+                Err(error) => {
+                    tracing::warn!(runtime = %name, %error, "cannot clear up");
+                    return false;
+                }
+            }
+        }
+        if !self.runtimes.used().is_ok_and(|used| used.contains(name)) {
+            return true;
+        }
+        let listing = self.ours_in(std::slice::from_ref(name), &[]).await;
+        for found in listing.found {
+            self.leases.learn(&info(&found.name, found.container));
+        }
+        listing.unavailable.is_empty()
+    }
+}
+
+fn is_healthy(status: &RuntimeStatus) -> bool {
+    status.health.status == HealthStatus::Healthy
+}

@@ -1,0 +1,177 @@
+//! The node's identity: an ed25519 key in `DATA/node.key`, readable by its owner only.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use ed25519_dalek::SigningKey;
+use gx_core::NodeId;
+
+use crate::error::{Result, ServerError};
+
+const KEY_FILE: &str = "node.key";
+
+/// Returns the identity kept in the data folder, making a key on first use.
+///
+/// The file has the 32 bytes of the secret key (RFC 8032) as 64 hexadecimal digits and a line end.
+///
+/// # Errors
+/// [`ServerError::State`] when it cannot be read or written, [`ServerError::Key`] when it is damaged or others can
+/// read it.
+pub(crate) fn open(data: &Path) -> Result<NodeId> {
+    let path = data.join(KEY_FILE);
+    let secret = match read(&path)? {
+        Some(secret) => secret,
+        None => {
+            write_new(data, &path)?;
+            read(&path)?.ok_or(ServerError::Key { path, fault: "vanished while it was being made" })?
+        }
+    };
+    Ok(NodeId::from_bytes(SigningKey::from_bytes(&secret).verifying_key().to_bytes()))
+}
+
+fn read(path: &Path) -> Result<Option<[u8; 32]>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(ServerError::state("read", path)(error)),
+    };
+    let fault = |fault| ServerError::Key { path: path.to_owned(), fault };
+    let mode = file.metadata().map_err(ServerError::state("read", path))?.mode();
+    if mode & 0o077 != 0 {
+        return Err(fault("can be read by others: set its mode to 0600"));
+    }
+    let mut text = String::new();
+    file.take(100).read_to_string(&mut text).map_err(ServerError::state("read", path))?;
+    from_hex(text.trim_end()).map(Some).ok_or_else(|| fault("is not 64 hexadecimal digits"))
+}
+
+/// Makes the key under a name of its own and links it into place, so that nobody ever sees half of it and, of two
+/// processes that start together, one wins.
+fn write_new(data: &Path, path: &Path) -> Result<()> {
+    let mut secret = [0; 32];
+    let random = Path::new("/dev/urandom");
+    File::open(random)
+        .and_then(|mut file| file.read_exact(&mut secret))
+        .map_err(ServerError::state("read", random))?;
+    let draft = data.join(format!(".{KEY_FILE}.{}.{}", std::process::id(), to_hex(&secret_tag(&secret))));
+    let _cleanup = Draft(draft.clone());
+    write_draft(&draft, &secret).map_err(ServerError::state("write", path))?;
+    match fs::hard_link(&draft, path) {
+        Ok(()) => sync_folder(data).map_err(ServerError::state("write", path)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(ServerError::state("write", path)(error)),
+    }
+}
+
+fn write_draft(draft: &Path, secret: &[u8; 32]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
+    writeln!(file, "{}", to_hex(secret))?;
+    file.sync_all()
+}
+
+fn sync_folder(data: &Path) -> io::Result<()> {
+    File::open(data)?.sync_all()
+}
+
+/// Returns something that tells drafts apart and says nothing of the key.
+fn secret_tag(secret: &[u8; 32]) -> [u8; 4] {
+    use sha2::Digest;
+    let digest = sha2::Sha256::new().chain_update(b"gx key draft").chain_update(secret).finalize();
+    [digest[0], digest[1], digest[2], digest[3]]
+}
+
+struct Draft(PathBuf);
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+pub(super) fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn from_hex(text: &str) -> Option<[u8; 32]> {
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    let mut bytes = [0; 32];
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_is_made_once_and_is_private() {
+        let data = tempfile::tempdir().unwrap();
+        let first = open(data.path()).unwrap();
+        assert_eq!(open(data.path()).unwrap(), first);
+        assert_eq!(fs::metadata(data.path().join(KEY_FILE)).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(data.path()).unwrap().count(), 1, "no draft is left behind");
+    }
+
+    #[test]
+    fn two_that_start_together_agree() {
+        let data = tempfile::tempdir().unwrap();
+        let ids: Vec<NodeId> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| open(data.path()).unwrap())).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(ids.iter().all(|id| *id == ids[0]));
+    }
+
+    #[test]
+    fn a_damaged_or_public_key_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let data = tempfile::tempdir().unwrap();
+        let path = data.path().join(KEY_FILE);
+        open(data.path()).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(open(data.path()), Err(ServerError::Key { .. })));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(&path, "short").unwrap();
+        assert!(matches!(open(data.path()), Err(ServerError::Key { .. })));
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_that_leaves_nothing() {
+        let data = tempfile::tempdir().unwrap();
+        let Some(_mounted) = Mount::tiny(data.path()) else {
+            eprintln!("skipped: a file system of one page can be mounted by root only");
+            return;
+        };
+        let filler = data.path().join("filler");
+        fs::write(&filler, [0; 4096]).unwrap();
+        let error = open(data.path()).unwrap_err().api();
+        let path = data.path().join(KEY_FILE);
+        assert_eq!(error.message, format!("cannot write {}: no space left on device", path.display()));
+        assert_eq!(error.hint.as_deref(), Some("make room on that file system and try again"));
+        assert_eq!(fs::read_dir(data.path()).unwrap().count(), 1, "only the filler is there");
+        fs::remove_file(filler).unwrap();
+        open(data.path()).unwrap();
+    }
+
+    struct Mount<'a>(&'a Path);
+
+    impl<'a> Mount<'a> {
+        fn tiny(path: &'a Path) -> Option<Self> {
+            let options = ["-t", "tmpfs", "-o", "size=4k", "tmpfs"];
+            let mounted = std::process::Command::new("mount").args(options).arg(path).output().ok()?;
+            mounted.status.success().then_some(Self(path))
+        }
+    }
+
+    impl Drop for Mount<'_> {
+        fn drop(&mut self) {
+            let _ = std::process::Command::new("umount").arg(self.0).output();
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Locks between processes that share a data folder: files that are locked, not files that exist, so that nothing
+//! is left locked after a crash.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::error::{Result, ServerError};
+
+/// Held by the one server of a data folder.
+#[derive(Debug)]
+pub(crate) struct ServerLock(#[expect(dead_code, reason = "the lock lives as long as the open file")] File);
+
+impl ServerLock {
+    /// Takes the lock.
+    ///
+    /// # Errors
+    /// [`ServerError::Locked`] when another server has it; [`ServerError::State`].
+    pub(crate) fn take(data: &Path) -> Result<Self> {
+        let path = data.join("server.lock");
+        let file = open(&path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => Err(ServerError::Locked { data: data.to_owned() }),
+            Err(TryLockError::Error(error)) => Err(ServerError::state("lock", &path)(error)),
+        }
+    }
+}
+
+/// The lock that tells a container which is just being made from one whose maker has died: makers share it from
+/// `create` to `start`, and whoever clears up has it alone.
+#[derive(Debug, Clone)]
+pub(crate) struct CreatingLock(PathBuf);
+
+/// Holds the lock until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Held(#[expect(dead_code, reason = "the lock lives as long as the open file")] File);
+
+/// How often a lock that somebody else has is tried again. The kernel has no wait with a time limit for these locks,
+/// and a thread that waits without one would keep the process from ending.
+const RETRY: Duration = Duration::from_millis(20);
+
+impl CreatingLock {
+    pub(crate) fn new(data: &Path) -> Self {
+        Self(data.join("creating.lock"))
+    }
+
+    /// Takes it together with other makers.
+    pub(crate) async fn share(&self, patience: Duration) -> Result<Held> {
+        self.take(patience, File::try_lock_shared).await
+    }
+
+    /// Takes it alone.
+    pub(crate) async fn alone(&self, patience: Duration) -> Result<Held> {
+        self.take(patience, File::try_lock).await
+    }
+
+    async fn take(&self, patience: Duration, lock: fn(&File) -> Result<(), TryLockError>) -> Result<Held> {
+        let file = open(&self.0)?;
+        let deadline = Instant::now() + patience;
+        loop {
+            match lock(&file) {
+                Ok(()) => return Ok(Held(file)),
+                Err(TryLockError::Error(error)) => return Err(ServerError::state("lock", &self.0)(error)),
+                Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                    let error = std::io::Error::from(std::io::ErrorKind::TimedOut);
+                    return Err(ServerError::state("lock", &self.0)(error));
+                }
+                Err(TryLockError::WouldBlock) => tokio::time::sleep(RETRY).await,
+            }
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(ServerError::state("open", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_folder_has_one_server() {
+        let data = tempfile::tempdir().unwrap();
+        let first = ServerLock::take(data.path()).unwrap();
+        let error = ServerLock::take(data.path()).unwrap_err();
+        assert!(error.to_string().contains(&data.path().display().to_string()), "{error}");
+        drop(first);
+        ServerLock::take(data.path()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn makers_share_and_whoever_clears_up_waits_for_them() {
+        let data = tempfile::tempdir().unwrap();
+        let lock = CreatingLock::new(data.path());
+        let makers = (lock.share(Duration::ZERO).await.unwrap(), lock.share(Duration::ZERO).await.unwrap());
+        assert!(lock.alone(Duration::ZERO).await.is_err());
+        let waiting = tokio::spawn({
+            let lock = lock.clone();
+            async move { lock.alone(Duration::from_secs(10)).await }
+        });
+        drop(makers);
+        waiting.await.unwrap().unwrap();
+    }
+}

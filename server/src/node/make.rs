@@ -1,0 +1,111 @@
+//! Create and start as one piece of work that nobody's going away can leave half done: it runs in a task of its own,
+//! learns when it is no longer wanted, and then removes what it has made.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gx_core::config::LimitConfig;
+use gx_core::runtime::RemoveOptions;
+use gx_core::{Container, ContainerId, ContainerSpec, ErrorCode, PluginName, Runtime};
+use tokio::sync::{OwnedMutexGuard, oneshot};
+
+use super::admission::Ticket;
+use super::create::seed;
+use super::lock::CreatingLock;
+use super::ports::{HostPort, PortWish, Ports};
+use crate::error::{Result, ServerError};
+
+/// How long whoever clears up after a crash may keep others from making containers.
+const LOCK_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often other ports are tried when the ones chosen turn out to be taken.
+const ATTEMPTS: u64 = 4;
+
+/// Everything that is needed to make one container.
+pub(super) struct Making {
+    pub(super) name: PluginName,
+    pub(super) runtime: Arc<dyn Runtime>,
+    pub(super) spec: ContainerSpec,
+    pub(super) wish: PortWish,
+    pub(super) limits: LimitConfig,
+    pub(super) ports: Ports,
+    pub(super) taken: BTreeSet<HostPort>,
+    pub(super) creating: CreatingLock,
+    /// The turn of the key and the place among the pending, kept to the end.
+    pub(super) held: (OwnedMutexGuard<()>, Ticket),
+}
+
+type Tell = oneshot::Sender<Result<Container>>;
+
+impl Making {
+    /// Makes the container and tells, or, when nobody listens any more, undoes it.
+    pub(super) async fn run(mut self, mut tell: Tell) {
+        let result = self.attempt(&mut tell).await;
+        let id = result.as_ref().ok().map(|container| container.id.clone());
+        if tell.send(result).is_err()
+            && let Some(id) = id
+        {
+            self.undo(&id).await;
+        }
+        drop(self.held);
+    }
+
+    async fn attempt(&mut self, tell: &mut Tell) -> Result<Container> {
+        let key = self.spec.key().unwrap_or_default().to_owned();
+        let mut attempt = 0;
+        loop {
+            let chosen =
+                self.ports.choose(&self.wish, &self.limits, &self.taken, seed(&key).wrapping_add(attempt))?;
+            self.spec.ports = chosen.ports.clone();
+            attempt += 1;
+            match self.once(tell).await {
+                Err(error) if attempt < ATTEMPTS && self.wish.has_choice() && ports_taken(&error) => {
+                    tracing::debug!(%error, "trying other ports");
+                    self.taken.extend(
+                        chosen.ports.iter().filter_map(|port| Some((port.protocol, port.host_port?))),
+                    );
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn once(&self, tell: &mut Tell) -> Result<Container> {
+        let of = ServerError::of(&self.name);
+        let _creating = self.creating.share(LOCK_PATIENCE).await?;
+        if tell.is_closed() {
+            return Err(ServerError::Internal("nobody wants it any more".to_owned()));
+        }
+        // Not to be given up half way: an engine may make the container after nobody listens any more.
+        let id = self.runtime.create(self.spec.clone()).await.map_err(&of)?;
+        let started = tokio::select! {
+            started = self.start(&id) => started,
+            () = tell.closed() => Err(ServerError::Internal("nobody wants it any more".to_owned())),
+        };
+        if started.is_err() {
+            self.undo(&id).await;
+        }
+        started
+    }
+
+    async fn start(&self, id: &ContainerId) -> Result<Container> {
+        let of = ServerError::of(&self.name);
+        self.runtime.start(id.clone()).await.map_err(&of)?;
+        self.runtime.inspect(id.clone()).await.map_err(&of)
+    }
+
+    async fn undo(&self, id: &ContainerId) {
+        match self.runtime.remove(id.clone(), RemoveOptions { force: true }).await {
+            Ok(()) => tracing::info!(container = %self.spec.name, "removed what was half made"),
+            Err(error) => {
+                tracing::warn!(container = %self.spec.name, %error, "cannot remove what was half made")
+            }
+        }
+    }
+}
+
+fn ports_taken(error: &ServerError) -> bool {
+    matches!(error, ServerError::Runtime { error, .. }
+        if error.code == ErrorCode::AlreadyExists && error.field.as_deref() == Some("ports"))
+}

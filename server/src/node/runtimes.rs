@@ -1,0 +1,100 @@
+//! The runtimes of a node: those of plugins, and those a program that embeds a node brings along.
+//!
+//! A node asks only the runtimes it has ever used for its containers, so that an engine nobody uses is neither loaded
+//! nor waited for. Which those are is one empty file each in `DATA/used`; it may name too many, never too few.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use gx_core::{PluginName, Runtime};
+use gx_host::PluginHost;
+
+use crate::error::{Result, ServerError};
+
+/// The runtimes by name.
+pub(crate) struct Runtimes {
+    built_in: BTreeMap<PluginName, Arc<dyn Runtime>>,
+    plugins: Arc<PluginHost>,
+    used: PathBuf,
+}
+
+impl Runtimes {
+    pub(crate) fn new(
+        built_in: BTreeMap<PluginName, Arc<dyn Runtime>>,
+        plugins: Arc<PluginHost>,
+        data: &Path,
+    ) -> Self {
+        Self { built_in, plugins, used: data.join("used") }
+    }
+
+    pub(crate) fn plugins(&self) -> &Arc<PluginHost> {
+        &self.plugins
+    }
+
+    /// Returns the names of all enabled runtimes, sorted.
+    pub(crate) fn names(&self) -> Vec<PluginName> {
+        let mut names = self.plugins.runtime_names();
+        names.extend(self.built_in.keys().cloned());
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// Returns a runtime, loading its plugin on first use.
+    ///
+    /// # Errors
+    /// [`ServerError::UnknownRuntime`], [`ServerError::Plugin`].
+    pub(crate) async fn get(&self, name: &PluginName) -> Result<Arc<dyn Runtime>> {
+        if let Some(runtime) = self.built_in.get(name) {
+            return Ok(runtime.clone());
+        }
+        let known = self.names();
+        if !known.contains(name) {
+            return Err(ServerError::UnknownRuntime { name: name.clone(), known });
+        }
+        let plugin = self.plugins.runtime(name).await;
+        plugin.map_err(|error| ServerError::Plugin { runtime: name.clone(), error })
+    }
+
+    /// Returns the names of the runtimes in which this node may have containers, sorted.
+    ///
+    /// # Errors
+    /// [`ServerError::State`] when the folder is there and cannot be read.
+    pub(crate) fn used(&self) -> Result<Vec<PluginName>> {
+        let entries = match std::fs::read_dir(&self.used) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(ServerError::state("read", &self.used)(error)),
+        };
+        let mut names: Vec<PluginName> =
+            entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Notes that this node is about to have a container in a runtime.
+    ///
+    /// # Errors
+    /// [`ServerError::State`].
+    pub(crate) fn mark_used(&self, name: &PluginName) -> Result<()> {
+        let path = self.used.join(name.as_str());
+        if path.exists() {
+            return Ok(());
+        }
+        std::fs::create_dir_all(&self.used)
+            .and_then(|()| std::fs::OpenOptions::new().create(true).append(true).open(&path))
+            .map(drop)
+            .map_err(ServerError::state("write", &path))
+    }
+
+    /// Lets go of all engines. Containers keep running.
+    pub(crate) async fn shutdown(&self) {
+        for (name, runtime) in &self.built_in {
+            if let Err(error) = runtime.shutdown().await {
+                tracing::warn!(runtime = %name, %error, "the runtime did not shut down cleanly");
+            }
+        }
+        self.plugins.shutdown().await;
+    }
+}

@@ -1,0 +1,230 @@
+//! The routes: one table, of which each file here has a part, and the way of every request through it.
+//!
+//! The table is also what `/openapi.json` is made of, so a route that is not described does not exist.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Buf;
+use futures_util::TryStreamExt;
+use futures_util::future::BoxFuture;
+use gx_core::api::REQUEST_ID;
+use schemars::{Schema, SchemaGenerator};
+use tokio::sync::{Semaphore, watch};
+use warp::http::{HeaderMap, HeaderValue, Method};
+use warp::reply::Response;
+use warp::{Filter, Rejection};
+
+use crate::node::Node;
+
+mod answer;
+mod containers;
+mod exec;
+mod failure;
+mod health;
+mod images;
+mod metrics;
+mod openapi;
+mod request;
+mod runtimes;
+mod specs;
+#[cfg(test)]
+mod tests;
+
+use failure::Failure;
+use metrics::Counters;
+use request::{Body, Request, refuse_browsers, request_id};
+
+/// Commands that run through this host at a time.
+const MAX_EXECS: usize = 256;
+
+/// What all routes share.
+pub(crate) struct State {
+    node: Arc<Node>,
+    /// Turns true when the server is asked to end.
+    closing: watch::Receiver<bool>,
+    counters: Counters,
+    execs: Arc<Semaphore>,
+}
+
+impl State {
+    pub(crate) fn new(node: Arc<Node>, closing: watch::Receiver<bool>) -> Arc<Self> {
+        let execs = Arc::new(Semaphore::new(MAX_EXECS));
+        Arc::new(Self { node, closing, counters: Counters::default(), execs })
+    }
+}
+
+type Handler = fn(Arc<State>, Request) -> BoxFuture<'static, Result<Response, Failure>>;
+type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+
+/// A route: what it does, and what is said of it.
+struct Route {
+    method: &'static str,
+    path: &'static str,
+    about: &'static str,
+    query: Option<SchemaOf>,
+    takes: Takes,
+    gives: Gives,
+    handler: Handler,
+}
+
+/// The body of a request.
+enum Takes {
+    Nothing,
+    Json(SchemaOf),
+    MaybeJson(SchemaOf),
+    Tar,
+}
+
+/// The answer to a request.
+enum Gives {
+    Json(u16, SchemaOf),
+    /// A stream for those who ask for frames; else the value as JSON.
+    Value(u16, SchemaOf),
+    /// A stream; else of this type.
+    Stream(&'static str),
+    Text,
+    WebSocket,
+}
+
+fn schema<T: schemars::JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
+
+/// Makes a handler of an asynchronous function.
+macro_rules! handler {
+    ($function:path) => {
+        |state, request| Box::pin($function(state, request))
+    };
+}
+use handler;
+
+/// Returns all routes.
+fn table() -> impl Iterator<Item = &'static Route> {
+    [
+        health::ROUTES,
+        metrics::ROUTES,
+        openapi::ROUTES,
+        specs::ROUTES,
+        runtimes::ROUTES,
+        images::ROUTES,
+        containers::ROUTES,
+        exec::ROUTES,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// Returns the filter that answers every request.
+pub(crate) fn all(state: Arc<State>) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone {
+    let query = warp::query::raw().or(warp::any().map(String::new)).unify();
+    let socket = warp::ws().map(Some).or(warp::any().map(|| None)).unify();
+    let host = warp::host::optional()
+        .map(|host: Option<warp::host::Authority>| host.map(|host| host.host().to_owned()));
+    warp::method()
+        .and(warp::path::full())
+        .and(query)
+        .and(warp::header::headers_cloned())
+        .and(host)
+        .and(socket)
+        .and(warp::body::stream())
+        .then(move |method: Method, path: warp::path::FullPath, query, headers, host, socket, body| {
+            let request = Request { reference: String::new(), query, headers, body: boxed(body), socket };
+            handle(state.clone(), method, path.as_str().to_owned(), host, request)
+        })
+        .recover(async |_: Rejection| {
+            Ok::<_, Infallible>(Failure::Malformed.response(&request_id(&HeaderMap::new())))
+        })
+        .unify()
+}
+
+fn boxed(body: impl futures_util::Stream<Item = Result<impl Buf, warp::Error>> + Send + 'static) -> Body {
+    Box::pin(body.map_ok(|mut bytes| bytes.copy_to_bytes(bytes.remaining())))
+}
+
+async fn handle(
+    state: Arc<State>,
+    method: Method,
+    path: String,
+    host: Option<String>,
+    request: Request,
+) -> Response {
+    let began = Instant::now();
+    let id = request_id(&request.headers);
+    let result = match refuse_browsers(&request.headers, host.as_deref()) {
+        Ok(()) => route(state.clone(), method.as_str(), &path, request).await,
+        Err(failure) => Err(failure),
+    };
+    if let Err(failure) = &result {
+        log_failure(&id, failure);
+    }
+    let mut response = result.unwrap_or_else(|failure| failure.response(&id));
+    let status = response.status().as_u16();
+    state.counters.count(status);
+    tracing::debug!(request = id, %method, path, status, ms = began.elapsed().as_millis(), "answered");
+    response.headers_mut().insert(REQUEST_ID, HeaderValue::from_str(&id).expect("an id is visible ASCII"));
+    response
+}
+
+/// Logs the whole story: the client is told only part of it.
+fn log_failure(id: &str, failure: &Failure) {
+    use std::error::Error;
+    let source = failure.source().map(ToString::to_string).unwrap_or_default();
+    if failure.api().0.is_server_error() {
+        tracing::warn!(request = id, %failure, source, "failed");
+    } else {
+        tracing::debug!(request = id, %failure, source, "refused");
+    }
+}
+
+async fn route(
+    state: Arc<State>,
+    method: &str,
+    path: &str,
+    mut request: Request,
+) -> Result<Response, Failure> {
+    let fitting: Vec<(&Route, String)> =
+        table().filter_map(|route| Some((route, reference_in(route.path, path)?))).collect();
+    match fitting.iter().find(|(route, _)| route.method == method) {
+        Some((route, reference)) => {
+            request.reference = reference.clone();
+            (route.handler)(state, request).await
+        }
+        None if fitting.is_empty() => Err(Failure::NoRoute { path: path.chars().take(200).collect() }),
+        None => {
+            let allowed = fitting.iter().map(|(route, _)| route.method).collect();
+            Err(Failure::Method { path: path.chars().take(200).collect(), allowed })
+        }
+    }
+}
+
+/// Returns what a path has in the place of a pattern's `{id}`, or nothing for a pattern without; `None` when it does
+/// not fit.
+fn reference_in(pattern: &str, path: &str) -> Option<String> {
+    let (mut pattern, mut path) = (pattern.split('/'), path.split('/'));
+    let mut reference = String::new();
+    loop {
+        match (pattern.next(), path.next()) {
+            (None, None) => return Some(reference),
+            (Some("{id}"), Some(part)) if !part.is_empty() => reference = decoded(part)?,
+            (Some(pattern), Some(part)) if pattern == part => {}
+            _ => return None,
+        }
+    }
+}
+
+/// Undoes percent-encoding (RFC 3986).
+fn decoded(part: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let digits = [rest.next()?, rest.next()?];
+        bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
+    }
+    String::from_utf8(bytes).ok()
+}

@@ -1,0 +1,128 @@
+//! `/openapi.json`: the contract as OpenAPI 3.1, made of the table of routes and the schemas of the types.
+
+use std::sync::Arc;
+
+use gx_core::api::{ApiError, End, IDEMPOTENCY_KEY, STREAM_TYPE, path};
+use schemars::SchemaGenerator;
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+use warp::http::StatusCode;
+use warp::reply::Response;
+
+use super::failure::Failure;
+use super::request::Request;
+use super::{Gives, Route, SchemaOf, State, Takes, answer, handler, schema, table};
+
+pub(super) const ROUTES: &[Route] = &[Route {
+    method: "GET",
+    path: path::OPENAPI,
+    about: "This document.",
+    query: None,
+    takes: Takes::Nothing,
+    gives: Gives::Json(200, schema::<Map<String, Value>>),
+    handler: handler!(openapi),
+}];
+
+async fn openapi(state: Arc<State>, _: Request) -> Result<Response, Failure> {
+    Ok(answer::json(StatusCode::OK, &document(state.node.version())))
+}
+
+/// Returns the document.
+pub(super) fn document(version: &str) -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.definitions_path = "/components/schemas".into();
+    });
+    let mut generator = settings.into_generator();
+    let mut paths = Map::new();
+    for route in table() {
+        let operation = operation(route, &mut generator);
+        let methods = paths.entry(route.path).or_insert_with(|| json!({}));
+        methods[route.method.to_ascii_lowercase()] = operation;
+    }
+    generator.subschema_for::<ApiError>();
+    generator.subschema_for::<End>();
+    json!({
+        "openapi": "3.1.0",
+        "info": { "title": "gx host", "version": version, "license": { "name": "MIT OR Apache-2.0" } },
+        "paths": paths,
+        "components": { "schemas": generator.take_definitions(true) },
+    })
+}
+
+fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
+    let mut operation = json!({ "summary": route.about, "responses": responses(&route.gives, generator) });
+    let parameters = parameters(route, generator);
+    if !parameters.is_empty() {
+        operation["parameters"] = parameters.into();
+    }
+    let mut body = |kind: &str, schema: Value, required: bool| {
+        operation["requestBody"] = json!({ "required": required, "content": { kind: { "schema": schema } } });
+    };
+    match &route.takes {
+        Takes::Nothing => {}
+        Takes::Json(schema) => body("application/json", schema(generator).into(), true),
+        Takes::MaybeJson(schema) => body("application/json", schema(generator).into(), false),
+        Takes::Tar => body("application/x-tar", json!({}), true),
+    }
+    operation
+}
+
+fn parameters(route: &Route, generator: &mut SchemaGenerator) -> Vec<Value> {
+    let text = json!({ "type": "string" });
+    let mut parameters = Vec::new();
+    if route.path.contains("{id}") {
+        let about = "An id, the beginning of one, or a name.";
+        parameters.push(
+            json!({ "name": "id", "in": "path", "required": true, "description": about, "schema": text }),
+        );
+    }
+    if (route.method, route.path) == ("POST", path::CONTAINERS) {
+        let about = "A key under which the request may be repeated.";
+        parameters
+            .push(json!({ "name": IDEMPOTENCY_KEY, "in": "header", "description": about, "schema": text }));
+    }
+    if let Some(query) = route.query {
+        parameters.extend(query_parameters(query, generator));
+    }
+    parameters
+}
+
+/// Returns a parameter for each property of a flat type.
+fn query_parameters(query: SchemaOf, generator: &mut SchemaGenerator) -> Vec<Value> {
+    let reference: Value = query(generator).into();
+    let name =
+        reference["$ref"].as_str().and_then(|reference| reference.rsplit('/').next()).unwrap_or_default();
+    let schema: Value = generator.definitions().get(name).cloned().unwrap_or_default();
+    let required: Vec<&str> =
+        schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let properties = schema["properties"].as_object().cloned().unwrap_or_default();
+    let parameter = |(name, mut schema): (String, Value)| {
+        let about = schema.as_object_mut().and_then(|schema| schema.remove("description"));
+        json!({
+            "name": name, "in": "query", "required": required.contains(&name.as_str()),
+            "description": about.unwrap_or_default(), "schema": schema,
+        })
+    };
+    properties.into_iter().map(parameter).collect()
+}
+
+fn responses(gives: &Gives, generator: &mut SchemaGenerator) -> Value {
+    let frames = json!({ "schema": { "description": "Frames; the last has an End." } });
+    let (status, content) = match gives {
+        Gives::Json(status, schema) => {
+            (*status, json!({ "application/json": { "schema": Value::from(schema(generator)) } }))
+        }
+        Gives::Value(status, schema) => {
+            let value = Value::from(schema(generator));
+            (*status, json!({ "application/json": { "schema": value }, STREAM_TYPE: frames }))
+        }
+        Gives::Stream(plain) => (200, json!({ *plain: {}, STREAM_TYPE: frames })),
+        Gives::Text => (200, json!({ "text/plain": {} })),
+        Gives::WebSocket => (101, json!({})),
+    };
+    let error = json!({ "application/json": { "schema": { "$ref": "#/components/schemas/ApiError" } } });
+    json!({
+        status.to_string(): { "description": "It went well.", "content": content },
+        "default": { "description": "It did not.", "content": error },
+    })
+}

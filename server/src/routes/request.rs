@@ -1,0 +1,245 @@
+//! Requests: who sent them from where, what is in query and body, and what is wrong with them before the node is asked.
+
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use gx_core::IdempotencyKey;
+use gx_core::api::{IDEMPOTENCY_KEY, REQUEST_ID, STREAM_TYPE};
+use gx_core::stream::{Input, InputChunk, InputSender, input};
+use serde::de::DeserializeOwned;
+use warp::http::HeaderMap;
+use warp::http::header::{ACCEPT, CONTENT_TYPE, ORIGIN};
+use warp::ws::Ws;
+
+use super::failure::Failure;
+
+/// The longest JSON body, in bytes.
+pub(crate) const MAX_JSON_BYTES: usize = 256 * 1024;
+/// How long a JSON body may take, and how long an upload may be silent.
+const BODY_PATIENCE: Duration = Duration::from_secs(30);
+/// How much of an upload that nobody wants any more is read, in bytes, so that its sender comes to read the answer.
+const MAX_DRAIN_BYTES: usize = 64 << 20;
+
+/// The body of a request, as it comes.
+pub(crate) type Body = Pin<Box<dyn Stream<Item = Result<Bytes, warp::Error>> + Send>>;
+
+/// A request whose route is known.
+pub(crate) struct Request {
+    /// What the path has for `{id}`; empty on other paths.
+    pub(crate) reference: String,
+    pub(crate) query: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Body,
+    /// There if the request asks for a WebSocket.
+    pub(crate) socket: Option<Ws>,
+}
+
+/// How a client wants its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// As frames, with signs of life, and with errors on the way.
+    Frames,
+    /// As suits the value.
+    Plain,
+}
+
+impl Request {
+    /// Returns how the client wants its answer.
+    pub(crate) fn format(&self) -> Format {
+        let accepts = self.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let framed = accepts.flat_map(|value| value.split(',')).any(|kind| essence(kind) == STREAM_TYPE);
+        if framed { Format::Frames } else { Format::Plain }
+    }
+
+    /// Returns the idempotency key.
+    pub(crate) fn key(&self) -> Result<Option<IdempotencyKey>, Failure> {
+        let Some(value) = self.headers.get(IDEMPOTENCY_KEY) else {
+            return Ok(None);
+        };
+        let text = value.to_str().unwrap_or("\u{fffd}");
+        let bad = |error: gx_core::id::ParseIdError| Failure::field(IDEMPOTENCY_KEY, error.to_string());
+        text.parse().map(Some).map_err(bad)
+    }
+
+    /// Reads the query.
+    pub(crate) fn query<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(self.query.as_bytes()));
+        serde_path_to_error::deserialize(pairs)
+            .map_err(|error| Failure::field(error.path().to_string(), error.inner().to_string()))
+    }
+
+    /// Reads a JSON body.
+    pub(crate) async fn json<T: DeserializeOwned>(&mut self) -> Result<T, Failure> {
+        let body = self.collect().await?;
+        self.check_content_type("application/json")?;
+        parse(&body)
+    }
+
+    /// Reads a JSON body; without one the default is meant.
+    pub(crate) async fn json_or_default<T: DeserializeOwned + Default>(&mut self) -> Result<T, Failure> {
+        let body = self.collect().await?;
+        if body.is_empty() {
+            return Ok(T::default());
+        }
+        self.check_content_type("application/json")?;
+        parse(&body)
+    }
+
+    /// Checks what the body is. A page in a browser cannot send these types to another site unasked.
+    pub(crate) fn check_content_type(&self, wanted: &'static str) -> Result<(), Failure> {
+        let found = self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if essence(found).eq_ignore_ascii_case(wanted) {
+            Ok(())
+        } else {
+            Err(Failure::ContentType { wanted })
+        }
+    }
+
+    /// Takes the body out, for an upload.
+    pub(crate) fn take_body(&mut self) -> Body {
+        std::mem::replace(&mut self.body, Box::pin(futures_util::stream::empty()))
+    }
+
+    async fn collect(&mut self) -> Result<Vec<u8>, Failure> {
+        let mut collected = Vec::new();
+        let all = async {
+            while let Some(bytes) = self.body.next().await {
+                collected.extend_from_slice(&bytes.map_err(|_| Failure::BodyLost)?);
+                if collected.len() > MAX_JSON_BYTES {
+                    return Err(Failure::TooLarge { limit: MAX_JSON_BYTES });
+                }
+            }
+            Ok(())
+        };
+        tokio::time::timeout(BODY_PATIENCE, all).await.map_err(|_| Failure::BodySlow)??;
+        Ok(collected)
+    }
+}
+
+/// Refuses what a page in a browser may send to this machine without its user's knowledge: anything that names the
+/// page's origin, or that reached us under another name (a name that the page's owner has pointed at this machine).
+/// Programs send neither.
+pub(crate) fn refuse_browsers(headers: &HeaderMap, host: Option<&str>) -> Result<(), Failure> {
+    let cross_site =
+        headers.get("sec-fetch-site").is_some_and(|site| site != "none" && site != "same-origin");
+    if headers.contains_key(ORIGIN) || cross_site {
+        return Err(Failure::Browser);
+    }
+    match host {
+        Some(host) if !is_loopback(host) => Err(Failure::Host { host: host.chars().take(80).collect() }),
+        _ => Ok(()), // without a host it is no browser
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare.eq_ignore_ascii_case("localhost") || bare.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
+/// Returns the id of a request: the one it came with, if it is one, or a new one.
+pub(crate) fn request_id(headers: &HeaderMap) -> String {
+    use std::hash::{BuildHasher, RandomState};
+    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    match given.filter(|id| (1..=64).contains(&id.len()) && id.bytes().all(letter)) {
+        Some(id) => id.to_owned(),
+        None => format!("{:016x}", RandomState::new().hash_one(())),
+    }
+}
+
+/// Makes a call whose input is the body of a request. When the body breaks off the call is dropped: half an archive
+/// is not an archive.
+pub(crate) async fn with_upload<T, F>(mut body: Body, call: impl FnOnce(Input) -> F) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    let (sender, input) = input();
+    let result = tokio::select! {
+        result = call(input) => result,
+        failure = pump(&mut body, sender) => return Err(failure),
+    };
+    if result.is_err() {
+        let _ = tokio::time::timeout(BODY_PATIENCE, drain(&mut body)).await;
+    }
+    result
+}
+
+/// Passes the body on. It returns only when the body breaks off.
+async fn pump(body: &mut Body, sender: InputSender) -> Failure {
+    loop {
+        match tokio::time::timeout(BODY_PATIENCE, body.next()).await {
+            Err(_) => return Failure::BodySlow,
+            Ok(Some(Err(_))) => return Failure::BodyLost,
+            Ok(None) => break,
+            Ok(Some(Ok(bytes))) => {
+                if sender.send(InputChunk::Data(bytes)).await.is_err() {
+                    break; // the call has read enough, and is about to return
+                }
+            }
+        }
+    }
+    drop(sender);
+    std::future::pending().await
+}
+
+async fn drain(body: &mut Body) {
+    let mut left = MAX_DRAIN_BYTES;
+    while let Some(Ok(bytes)) = body.next().await {
+        left = left.saturating_sub(bytes.len());
+        if left == 0 {
+            break;
+        }
+    }
+}
+
+/// Reads JSON, naming the field that is wrong.
+pub(crate) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Failure> {
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let value = serde_path_to_error::deserialize(&mut json)
+        .map_err(|error| Failure::field(error.path().to_string(), error.inner().to_string()))?;
+    json.end().map_err(|error| Failure::field(".", error.to_string()))?;
+    Ok(value)
+}
+
+fn essence(kind: &str) -> &str {
+    kind.split(';').next().unwrap_or_default().trim()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gx_core::ErrorCode;
+
+    #[test]
+    fn only_loopback_names_are_ours() {
+        for ours in ["localhost", "LOCALHOST", "127.0.0.1", "127.1.2.3", "[::1]", "::1"] {
+            assert!(is_loopback(ours), "{ours}");
+        }
+        for other in ["evil.example", "127.0.0.1.evil.example", "10.0.0.1", "", "localhost.evil"] {
+            assert!(!is_loopback(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_field_that_is_wrong_is_named() {
+        let text = br#"{"image":"x","ports":[{"container_port":"a"}]}"#;
+        let (_, told) = parse::<gx_core::api::CreateRequest>(text).unwrap_err().api();
+        let field = told.field.as_deref();
+        assert_eq!((told.code, field), (ErrorCode::InvalidArgument, Some("ports[0].container_port")));
+    }
+
+    #[test]
+    fn an_id_that_could_forge_a_log_line_is_replaced() {
+        let with = |id: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, id.parse().unwrap());
+            request_id(&headers)
+        };
+        assert_eq!(with("abc-1"), "abc-1");
+        assert_ne!(with("a b"), "a b");
+        assert_ne!(request_id(&HeaderMap::new()), request_id(&HeaderMap::new()));
+    }
+}
