@@ -1,7 +1,7 @@
 //! What the commands do that the mock knows. All of it is pretence: no process is ever made.
 //!
 //! `true`, `false`, `echo`, `sleep N`, `cat [FILE]`, `yes [TEXT]`, `head -c N`, `head -n N`, `wc -c`,
-//! `printenv NAME`, `pwd`, `id -u`, `stty size`, `nc -l[l] -p PORT -e PROGRAM…`, `sh [-c SCRIPT]`, and within a
+//! `pwd`, `id -u`, `stty size`, `nc -l[l] -p PORT -e PROGRAM…`, `sh [-c SCRIPT]`, and within a
 //! script `exit N`, `wait` and `trap SCRIPT SIGNAL`.
 
 use std::collections::BTreeMap;
@@ -23,8 +23,8 @@ use crate::files::Files;
 use crate::logs::Logs;
 use crate::script::{self, Command, Pipeline, Redirect};
 
-const PROGRAMS: [&str; 13] =
-    ["true", "false", "echo", "sleep", "cat", "yes", "head", "wc", "printenv", "pwd", "id", "stty", "nc"];
+const PROGRAMS: [&str; 12] =
+    ["true", "false", "echo", "sleep", "cat", "yes", "head", "wc", "pwd", "id", "stty", "nc"];
 
 /// The exit code of a command that is not there, as POSIX has it.
 const NOT_FOUND: i32 = 127;
@@ -149,10 +149,6 @@ async fn program_of(
         ("echo", words) => io.stdout.write(say(words.join(" "))).await?,
         ("pwd", _) => io.stdout.write(say(world.workdir.clone())).await?,
         ("id", ["-u"]) => io.stdout.write(say(world.user.clone())).await?,
-        ("printenv", [variable]) => match world.env.get(*variable) {
-            Some(value) => io.stdout.write(say(value.clone())).await?,
-            None => return Ok(1),
-        },
         ("sleep", [seconds]) => match seconds.parse().map(Duration::try_from_secs_f64) {
             Ok(Ok(time)) => tokio::time::sleep(time).await,
             _ => return fail(io, 1, format!("sleep: invalid number '{seconds}'")).await,
@@ -279,7 +275,7 @@ async fn shell(world: &World, arguments: &[&str], io: &mut Streams<'_>) -> i32 {
 
 /// Runs a script; `Break` when it said `exit`.
 pub(crate) async fn script_in(world: &World, text: &str, io: &mut Streams<'_>) -> ControlFlow<i32, i32> {
-    let pipelines = match script::parse(text) {
+    let pipelines = match script::parse(text, &world.env) {
         Ok(pipelines) => pipelines,
         Err(why) => {
             return ControlFlow::Break(fail(io, 2, format!("sh: {why}")).await.unwrap_or(BROKEN_PIPE));

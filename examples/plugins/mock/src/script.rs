@@ -1,6 +1,11 @@
-//! The shell's grammar, as far as the mock goes: commands with arguments, quotes, `|`, `;`, `&`, `>FILE`, `>&2`.
+//! The shell's grammar, as far as the mock goes: commands with arguments, quotes, `$NAME`, `|`, `;`, `&`,
+//! `>FILE`, `>&2`.
 //!
 //! What a command does is in `programs.rs`.
+
+use std::collections::BTreeMap;
+use std::iter::Peekable;
+use std::str::Chars;
 
 /// One command.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -38,15 +43,15 @@ enum Token {
     Redirect,
 }
 
-/// Reads a script.
+/// Reads a script, putting in the values of variables.
 ///
 /// # Errors
 /// What is wrong with it, as a shell says it.
-pub(crate) fn parse(text: &str) -> Result<Vec<Pipeline>, String> {
+pub(crate) fn parse(text: &str, env: &BTreeMap<String, String>) -> Result<Vec<Pipeline>, String> {
     let mut pipelines = Vec::new();
     let mut pipeline = Pipeline::default();
     let mut command = Command::default();
-    let mut tokens = tokens(text)?.into_iter().peekable();
+    let mut tokens = tokens(text, env)?.into_iter().peekable();
     while let Some(token) = tokens.next() {
         match token {
             Token::Word(word) => command.argv.push(word),
@@ -78,10 +83,10 @@ fn complete(command: &mut Command) -> Result<Command, String> {
     if command.argv.is_empty() { Err("syntax error: a command is missing".into()) } else { Ok(command) }
 }
 
-fn tokens(text: &str) -> Result<Vec<Token>, String> {
+fn tokens(text: &str, env: &BTreeMap<String, String>) -> Result<Vec<Token>, String> {
     let mut tokens = Vec::new();
     let mut word: Option<String> = None;
-    let mut letters = text.chars();
+    let mut letters = text.chars().peekable();
     while let Some(letter) = letters.next() {
         let operator = match letter {
             '|' => Some(Token::Pipe),
@@ -96,6 +101,7 @@ fn tokens(text: &str) -> Result<Vec<Token>, String> {
                 loop {
                     match letters.next() {
                         Some(end) if end == letter => break,
+                        Some('$') if letter == '"' => quoted.push_str(&value(&mut letters, env)),
                         Some(inside) => quoted.push(inside),
                         None => return Err("syntax error: unterminated quoted string".into()),
                     }
@@ -105,11 +111,21 @@ fn tokens(text: &str) -> Result<Vec<Token>, String> {
                 tokens.extend(word.take().map(Token::Word));
                 tokens.extend(operator);
             }
+            '$' => word.get_or_insert_default().push_str(&value(&mut letters, env)),
             _ => word.get_or_insert_default().push(letter),
         }
     }
     tokens.extend(word.map(Token::Word));
     Ok(tokens)
+}
+
+/// Reads the name after a `$` and returns its value; a `$` without a name is itself.
+fn value(letters: &mut Peekable<Chars<'_>>, env: &BTreeMap<String, String>) -> String {
+    let mut name = String::new();
+    while let Some(letter) = letters.next_if(|&letter| letter == '_' || letter.is_ascii_alphanumeric()) {
+        name.push(letter);
+    }
+    if name.is_empty() { "$".into() } else { env.get(&name).cloned().unwrap_or_default() }
 }
 
 #[cfg(test)]
@@ -122,8 +138,10 @@ mod tests {
 
     #[test]
     fn a_script_is_read() {
+        let none = BTreeMap::new();
         let script =
-            parse("trap 'exit 7' TERM; echo a>&2; sleep 5 & yes \"x y\" | head -c 9 > /tmp/f").unwrap();
+            parse("trap 'exit 7' TERM; echo a>&2; sleep 5 & yes \"x y\" | head -c 9 > /tmp/f", &none)
+                .unwrap();
         let one = |command| Pipeline { commands: vec![command], background: false };
         let last = Some(Redirect::File("/tmp/f".into()));
         let expected = [
@@ -136,13 +154,20 @@ mod tests {
             },
         ];
         assert_eq!(script, expected);
-        assert_eq!(parse("").unwrap(), []);
+        assert_eq!(parse("", &none).unwrap(), []);
     }
 
     #[test]
     fn nonsense_is_an_error() {
         for bad in ["'", "echo |", ";", "echo >", "echo >&3", "| echo"] {
-            assert!(parse(bad).is_err(), "{bad}");
+            assert!(parse(bad, &BTreeMap::new()).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn variables_have_their_values_but_not_in_single_quotes() {
+        let env = BTreeMap::from([("A".to_owned(), "1 2".to_owned())]);
+        let script = parse("echo $A \"<$A>\" '$A' $B. $ 5$", &env).unwrap();
+        assert_eq!(script[0].commands[0].argv, ["echo", "1 2", "<1 2>", "$A", ".", "$", "5$"]);
     }
 }
