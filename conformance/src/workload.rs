@@ -1,8 +1,8 @@
 //! What the containers of the suite run.
 //!
-//! All of it is busybox: `sh`, `echo`, `true`, `sleep` with fractions, `cat`, `yes`, `head`, `wc`, `printenv`, `pwd`,
-//! `id`, `stty`, `nc`, and `tail`, `ps`, `id` where the runtime has real processes. The scripts keep to `;`, `&`, `|`,
-//! `>` and quotes, which the mock plays too.
+//! All of it is busybox: `sh`, `echo`, `true`, `sleep` with fractions, `cat`, `yes`, `head`, `wc`, `pwd`, `id`,
+//! `stty`, `nc`, and `tail`, `ps` where the runtime has real processes. The scripts keep to `;`, `&`, `|`, `>`, quotes and
+//! `$NAME`, which the mock plays too.
 
 /// Longer than any case takes.
 const FOR_EVER: &str = "sleep 3600";
@@ -28,13 +28,16 @@ pub(crate) fn graceful(signal: &str, code: i32) -> Vec<String> {
     sh(format!("trap 'exit {code}' {signal}; echo ready; {FOR_EVER} & wait"))
 }
 
-/// Returns a command that writes so many bytes, [`FLOOD_LINE`] over and over.
+/// Returns a command that writes so many bytes, [`flood_line`] over and over.
 pub(crate) fn flood(bytes: u64) -> Vec<String> {
-    sh(format!("yes {} | head -c {bytes}", FLOOD_LINE.trim_end()))
+    sh(format!("yes {} | head -c {bytes}", flood_line().trim_end()))
 }
 
-/// The line of a flood.
-pub(crate) const FLOOD_LINE: &str = "0123456789abcdefghijklmnopqrstuvwxyz0123456789abcdefghijklmnopqr\n";
+/// Returns the line of a flood: 1000 bytes, as long lines keep an engine from being busy with the lines alone.
+pub(crate) fn flood_line() -> String {
+    let letters = "0123456789abcdefghijklmnopqrstuvwxyz-".chars().cycle();
+    letters.take(999).chain(['\n']).collect()
+}
 
 /// Returns a command that answers every connection to this port with a text.
 pub(crate) fn serve(port: u16, text: &str) -> Vec<String> {

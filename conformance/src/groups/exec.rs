@@ -12,7 +12,7 @@ use super::lifecycle::missing;
 use crate::trial::{
     Called, Case, Failure, SOON, Said, Trial, Verdict, case, check, read, refused, same, soon,
 };
-use crate::workload::{FLOOD_LINE, argv, flood, sh, stubborn};
+use crate::workload::{argv, flood, flood_line, sh, stubborn};
 
 pub(super) const CASES: &[Case] = &[
     case!("exec/split", "standard output and standard error are apart", [Exec], split),
@@ -102,7 +102,7 @@ async fn around(t: Arc<Trial>) -> Verdict {
     container.env = [("A".into(), "container".into()), ("B".into(), "container".into())].into();
     let id = t.running_spec(container).await?;
     let exec = ExecSpec {
-        argv: sh("printenv A; printenv B; pwd; id -u"),
+        argv: sh("echo \"$A\"; echo \"$B\"; pwd; id -u"),
         env: [("B".into(), "exec é".into())].into(),
         workdir: Some("/etc".into()),
         user: Some("1234:1234".into()),
@@ -160,7 +160,7 @@ async fn large_output(t: Arc<Trial>) -> Verdict {
     };
     let (exit, counted) = soon("a large output", 4 * SOON, async { tokio::join!(call, reading) }).await?;
     exit.of("exec")?;
-    same("bytes and lines", counted, (BYTES, BYTES / FLOOD_LINE.len() as u64))
+    same("bytes and lines", counted, (BYTES, BYTES / flood_line().len() as u64))
 }
 
 async fn tty(t: Arc<Trial>) -> Verdict {

@@ -9,7 +9,7 @@ use gx_core::{ContainerId, ErrorCode, Timestamp};
 
 use super::lifecycle::missing;
 use crate::trial::{Called, Case, Failure, SOON, Said, Trial, Verdict, case, check, refused, same, soon};
-use crate::workload::{FLOOD_LINE, flood, sh, stubborn};
+use crate::workload::{flood, flood_line, sh, stubborn};
 
 pub(super) const CASES: &[Case] = &[
     case!("logs/split", "standard output and standard error are apart", [], split),
@@ -184,10 +184,10 @@ async fn large(t: Arc<Trial>) -> Verdict {
     let before = memory();
     let (mut items, call) = following(&t, &id, LogOptions::default());
     let (mut read, mut most, mut paused) = (0_u64, before, false);
-    let began = Instant::now();
+    let (began, line) = (Instant::now(), flood_line());
     while let Some(item) = soon("the next piece", SOON, items.next()).await? {
         check!(item.kind == Kind::Stdout, "a piece is {:?}", item.kind);
-        expected_at(read, &item.bytes)?;
+        expected_at(line.as_bytes(), read, &item.bytes)?;
         read += item.bytes.len() as u64;
         if read > total / 4 && !paused {
             // A reader that stands still: who does not wait for it fills the memory now.
@@ -206,8 +206,7 @@ async fn large(t: Arc<Trial>) -> Verdict {
 }
 
 /// Fails unless these bytes are what a flood has at this place.
-fn expected_at(place: u64, bytes: &[u8]) -> Verdict {
-    let line = FLOOD_LINE.as_bytes();
+fn expected_at(line: &[u8], place: u64, bytes: &[u8]) -> Verdict {
     let shift = (place % line.len() as u64) as usize;
     let good = bytes.iter().zip(line.iter().cycle().skip(shift)).all(|(got, want)| got == want);
     check!(good, "the bytes from {place} on are not those that were written");

@@ -41,7 +41,7 @@ async fn words(t: Arc<Trial>) -> Verdict {
 }
 
 async fn environment(t: Arc<Trial>) -> Verdict {
-    let mut spec = t.spec(sh("printenv A; printenv B; printenv PATH | wc -c"));
+    let mut spec = t.spec(sh("echo \"$A\"; echo \"$B\"; echo \"$PATH\" | wc -c"));
     spec.env.insert("A".into(), "a=b 'c' \"d\" é".into());
     spec.env.insert("B".into(), "line one\nline two".into());
     let said = said(&t, spec).await?;
