@@ -4,6 +4,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for a person at a terminal")]
 
+mod bench;
 mod demo;
 mod dist;
 mod engines;
@@ -43,6 +44,9 @@ enum Step {
     Install(install::InstallArgs),
     /// Makes a tarball and a Debian package.
     Dist,
+    /// Measures, and writes docs/benchmarks.md.
+    #[command(subcommand)]
+    Bench(bench::Bench),
 }
 
 fn main() -> ExitCode {
@@ -69,6 +73,7 @@ fn run(step: Step) -> Result<()> {
         Step::Gen(args) => r#gen::run(&args),
         Step::Install(args) => install::run(&args),
         Step::Dist => dist::run(),
+        Step::Bench(bench) => bench::run(&bench),
     }
 }
 

@@ -1,0 +1,26 @@
+//! `cargo xtask bench`: measures in turn within one run, and writes docs/benchmarks.md.
+
+mod report;
+mod runtime;
+mod sample;
+
+use clap::Subcommand;
+
+use crate::shell::Result;
+
+/// What to measure.
+#[derive(Subcommand)]
+pub(crate) enum Bench {
+    /// Containers: gx against the engines' client crates and their own programs
+    Runtime(runtime::RuntimeArgs),
+}
+
+/// Measures, prints the table, and writes it into docs/benchmarks.md.
+///
+/// # Errors
+/// The first command that failed.
+pub(crate) fn run(bench: &Bench) -> Result<()> {
+    match bench {
+        Bench::Runtime(args) => runtime::run(args),
+    }
+}
