@@ -14,6 +14,7 @@ use crate::proxy::Remote;
 use crate::report::PluginState;
 use crate::supervise::{LoadError, Supervised, load};
 
+mod c;
 mod crashes;
 mod faults;
 mod loading;
