@@ -86,6 +86,10 @@ impl Runtime for Faulty {
             "slow" => tokio::time::sleep(Duration::from_millis(50)).await,
             _ => {}
         }
+        let labels = match id.as_str() {
+            "plain" => std::collections::BTreeMap::new(),
+            _ => (0..8).map(|key| (format!("gx.label-{key}"), "a value of some length".to_owned())).collect(),
+        };
         Ok(Container {
             id: id.clone(),
             name: id.to_string(),
@@ -94,7 +98,7 @@ impl Runtime for Faulty {
             created_at: None,
             started_at: None,
             exit: None,
-            labels: std::collections::BTreeMap::new(),
+            labels,
             ports: Vec::new(),
         })
     }
@@ -104,9 +108,7 @@ impl Runtime for Faulty {
             filter.labels.get("count").cloned().flatten().and_then(|count| count.parse().ok()).unwrap_or(0);
         for number in 0..count {
             let id: ContainerId = format!("c{number}").parse().expect("letters and digits");
-            let mut container = self.inspect(id).await?;
-            container.labels =
-                (0..8).map(|key| (format!("gx.label-{key}"), "a value of some length".into())).collect();
+            let container = self.inspect(id).await?;
             if out.event(&container).await.is_err() {
                 break;
             }
