@@ -58,6 +58,8 @@ pub(crate) struct Status {
 pub(crate) enum StartFault {
     /// It objects to its configuration.
     Config(Vec<ConfigIssue>),
+    /// It was being loaded when gx crashed, so often in a row.
+    Crashed(u32),
     /// It could not be loaded or made.
     Load {
         /// Why not: a lower-case fragment.
@@ -98,6 +100,7 @@ impl From<LoadError> for StartFault {
         let hint = error.hint();
         match error {
             LoadError::Config(issues) => Self::Config(issues),
+            LoadError::CrashedWhileLoading { times } => Self::Crashed(times),
             other => Self::Load { reason: other.to_string(), hint },
         }
     }

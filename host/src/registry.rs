@@ -224,6 +224,7 @@ async fn load(catalog: Arc<Catalog>, entry: Entry, start: Start) -> Result<Loade
 fn of_start(fault: StartFault, name: &PluginName, catalog: &Catalog) -> HostError {
     match fault {
         StartFault::Config(issues) => settings::refused(&issues, catalog.place(name)),
+        StartFault::Crashed(times) => HostError::CrashedWhileLoading { name: name.clone(), times },
         StartFault::Load { reason, hint } => HostError::Load { name: name.clone(), reason, hint },
     }
 }

@@ -41,10 +41,16 @@ impl Sentinel {
 
     /// Takes the mark away, and those of the dead: it is loaded.
     pub(crate) fn loaded(self) {
-        let _ = std::fs::remove_file(&self.own);
         for mark in dead(&self.folder, &self.prefix) {
             let _ = std::fs::remove_file(mark);
         }
+    }
+}
+
+/// A load that failed or was given up brought nobody down: the mark goes, those of the dead stay.
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.own);
     }
 }
 
@@ -73,7 +79,18 @@ mod tests {
 
     fn die(folder: &Path, name: &PluginName) {
         let sentinel = Sentinel::set(folder, name).unwrap().unwrap();
-        drop(sentinel); // the lock goes, the file stays
+        let own = sentinel.own.clone();
+        drop(sentinel);
+        File::create(own).unwrap(); // of a dead process the file stays, without the lock
+    }
+
+    #[test]
+    fn a_load_that_fails_is_no_death() {
+        let folder = tempfile::tempdir().unwrap();
+        for _ in 0..3 {
+            drop(Sentinel::set(folder.path(), &"x".parse().unwrap()).unwrap().unwrap());
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]
