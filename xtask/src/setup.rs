@@ -30,6 +30,7 @@ pub(crate) const ENGINES: &[Need] = &[
         packages: &["netavark", "containernetworking-plugins"],
         why: "Podman's networks",
     },
+    Need { found_as: &["nft"], packages: &["nftables"], why: "forwards ports in Podman 5" },
     Need {
         found_as: &["busybox"],
         packages: &["busybox-static"],
