@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: measures in turn within one run, and writes docs/benchmarks.md.
 
+mod plugin;
 mod report;
 mod runtime;
 mod sample;
@@ -13,6 +14,8 @@ use crate::shell::Result;
 pub(crate) enum Bench {
     /// Containers: gx against the engines' client crates and their own programs
     Runtime(runtime::RuntimeArgs),
+    /// The boundary between gx and a plugin, in its process and in a child
+    Plugin,
 }
 
 /// Measures, prints the table, and writes it into docs/benchmarks.md.
@@ -22,5 +25,6 @@ pub(crate) enum Bench {
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Runtime(args) => runtime::run(args),
+        Bench::Plugin => plugin::run(),
     }
 }

@@ -6,6 +6,9 @@ use crate::engines::Engines;
 use crate::setup;
 use crate::shell::{self, Failure, Result, cargo, find, say};
 
+/// Without nextest: everything but benches and what is in the documentation, so that tests come last.
+const PLAIN: &[&str] = &["test", "--lib", "--bins", "--tests", "--examples"];
+
 /// What to test.
 #[derive(Args)]
 pub(crate) struct TestArgs {
@@ -29,13 +32,11 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     }
     let nextest = find("cargo-nextest").is_some();
     say("building the tests");
-    let build: &[&str] =
-        if nextest { &["nextest", "run", "--no-run"] } else { &["test", "--all-targets", "--no-run"] };
-    shell::run(cargo(build).arg("--workspace").args(locked()))?;
+    let runner: &[&str] = if nextest { &["nextest", "run"] } else { PLAIN };
+    shell::run(cargo(runner).args(["--workspace", "--no-run"]).args(locked()))?;
     let engines = Engines::start()?;
     say("testing");
-    let run: &[&str] = if nextest { &["nextest", "run"] } else { &["test", "--all-targets"] };
-    let mut tests = cargo(run);
+    let mut tests = cargo(runner);
     tests.args(["--workspace", "--no-fail-fast"]).args(locked()).args(&args.filter);
     // With this a missing engine is a failure and not a skipped test.
     tests.env("GX_REQUIRE_ENGINES", "1");

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -52,25 +53,15 @@ impl Report {
     /// # Errors
     /// [`Failure::Because`] where a file cannot be written or docs/benchmarks.md has no place for it.
     pub(crate) fn publish(&self) -> Result<()> {
-        let section = self.section()?;
-        println!("\n{section}");
-        let folder = shell::target().join("bench");
-        fs::create_dir_all(&folder).doing(folder.display())?;
+        let folder = results()?;
         let file = folder.join(format!("{}.json", self.name));
         let text = serde_json::to_string_pretty(&self.json()?).doing("the results")?;
         fs::write(&file, text + "\n").doing(file.display())?;
-        let document = root().join("docs/benchmarks.md");
-        let old = fs::read_to_string(&document).doing(document.display())?;
-        let new = placed(&old, self.name, &section).ok_or_else(|| {
-            Failure::Because(format!("{} has no place for {}", document.display(), self.name))
-        })?;
-        fs::write(&document, new).doing(document.display())?;
-        say(format_args!("{} and docs/benchmarks.md are written", file.display()));
-        Ok(())
+        publish(self.name, &self.section()?)
     }
 
     fn section(&self) -> Result<String> {
-        let mut text = format!("`{}`, {}.\n\n", self.command, machine()?);
+        let mut text = heading(&self.command)?;
         text.push_str("| | median ms | p10 | p90 | n |\n|---|--:|--:|--:|--:|\n");
         for Row { what, sample } in &self.rows {
             let (p10, p90, n) = (sample.percentile(10), sample.percentile(90), sample.values().len());
@@ -99,6 +90,39 @@ impl Report {
             "goals": verdicts.collect::<Vec<_>>(),
         }))
     }
+}
+
+/// Returns the folder that JSON results go to.
+///
+/// # Errors
+/// [`Failure::Because`] where it cannot be made.
+pub(crate) fn results() -> Result<PathBuf> {
+    let folder = shell::target().join("bench");
+    fs::create_dir_all(&folder).doing(folder.display())?;
+    Ok(folder)
+}
+
+/// Returns the line above a table: what was run, on what, when.
+///
+/// # Errors
+/// [`Failure::Because`] where the machine does not say what it is.
+pub(crate) fn heading(command: &str) -> Result<String> {
+    Ok(format!("`{command}`, {}.\n\n", machine()?))
+}
+
+/// Prints a section, and puts it into docs/benchmarks.md.
+///
+/// # Errors
+/// [`Failure::Because`] where there is no place for it.
+pub(crate) fn publish(name: &str, section: &str) -> Result<()> {
+    println!("\n{section}");
+    let document = root().join("docs/benchmarks.md");
+    let old = fs::read_to_string(&document).doing(document.display())?;
+    let new = placed(&old, name, section)
+        .ok_or_else(|| Failure::Because(format!("{} has no place for {name}", document.display())))?;
+    fs::write(&document, new).doing(document.display())?;
+    say(format_args!("docs/benchmarks.md and {}/{name}.json are written", results()?.display()));
+    Ok(())
 }
 
 /// Says what was measured on, when, and how busy it was besides.
