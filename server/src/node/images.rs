@@ -129,7 +129,7 @@ impl Node {
     ) -> ServerError {
         let there = timely(name, async { runtime.images().await.map_err(ServerError::of(name)) });
         let near = there.await.ok().and_then(|images| nearest(image, &images));
-        ServerError::NoImage { image: image.clone(), runtime: name.clone(), pull, near }
+        ServerError::NoImage { image: image.clone(), runtime: name.clone(), pull: pull.map(Box::new), near }
     }
 }
 
