@@ -40,6 +40,11 @@ impl Node {
         Ok(list)
     }
 
+    #[cfg(test)]
+    pub(crate) fn waiting_pulls(&self) -> usize {
+        self.pulls.waiting()
+    }
+
     async fn images_in(&self, name: &PluginName) -> Result<Vec<ImageInfo>> {
         let answer = async {
             let runtime = self.runtimes.get(name).await?;
