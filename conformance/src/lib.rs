@@ -16,7 +16,6 @@
 //! ```
 
 mod groups;
-mod hosted;
 mod options;
 mod report;
 mod trial;
@@ -31,7 +30,6 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 pub use groups::configuration::Loader;
-pub use hosted::Hosted;
 pub use options::{Hook, Hooks, Options, fits};
 pub use report::{CaseResult, Outcome, Report};
 use trial::{Case, Failure, Trial, Verdict};

@@ -17,7 +17,6 @@ use crate::supervise::{LoadError, Supervised, load};
 mod c;
 mod crashes;
 mod faults;
-mod hostile;
 mod loading;
 mod streams;
 

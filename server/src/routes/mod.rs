@@ -29,6 +29,8 @@ mod openapi;
 mod request;
 mod runtimes;
 mod specs;
+#[cfg(test)]
+mod tests;
 
 use failure::Failure;
 use metrics::Counters;

@@ -124,7 +124,6 @@ const COMPLAINTS: &[(&str, ErrorCode)] = &[
     ("can only kill running", ErrorCode::FailedPrecondition),
     ("state improper", ErrorCode::FailedPrecondition),
     ("invalid signal", ErrorCode::InvalidArgument),
-    ("not support signal", ErrorCode::InvalidArgument),
     ("cannot connect", ErrorCode::Unavailable),
     ("connection refused", ErrorCode::Unavailable),
     ("daemon running?", ErrorCode::Unavailable),

@@ -33,11 +33,11 @@ pub struct Config {
 
 /// The runtime.
 #[derive(Debug)]
-pub struct TemplateRuntime {
+pub struct Template {
     engine: Engine,
 }
 
-impl TemplateRuntime {
+impl Template {
     /// Makes the runtime. The engine is not asked anything yet: one that is down is told by the methods.
     ///
     /// # Errors
@@ -51,14 +51,14 @@ impl TemplateRuntime {
 }
 
 gx_core::export_runtime!(
-    TemplateRuntime,
+    Template,
     config = Config,
-    new = TemplateRuntime::connect,
+    new = Template::connect,
     manifest = include_str!("../gx-plugin.toml")
 );
 
 #[async_trait]
-impl Runtime for TemplateRuntime {
+impl Runtime for Template {
     async fn capabilities(&self) -> Result<Capabilities> {
         Ok([Feature::Signal, Feature::Limits, Feature::Processes].into_iter().collect())
     }
@@ -177,7 +177,7 @@ impl Runtime for TemplateRuntime {
     }
 }
 
-impl TemplateRuntime {
+impl Template {
     /// Returns the container of the same key, if there is one.
     async fn made_before(&self, spec: &ContainerSpec) -> Result<Option<ContainerId>> {
         let Some(key) = spec.key() else { return Ok(None) };

@@ -1,0 +1,83 @@
+//! What all methods share: the client, the configuration, and work that is finished whoever asked for it.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bollard::Docker;
+use bollard::errors::Error;
+use bollard::models::ContainerInspectResponse;
+use futures_util::FutureExt;
+use gx_core::plugin::ConfigIssue;
+use gx_core::{ContainerId, ErrorCode, RuntimeError};
+
+use crate::config::{Config, Endpoint};
+use crate::error::runtime_error;
+use crate::wire::{self, Wire};
+
+/// Longer than any call lasts.
+const A_YEAR: Duration = Duration::from_secs(366 * 86_400);
+
+/// A Docker engine, which may be down.
+pub(crate) struct Engine {
+    /// For calls that answer soon.
+    pub(crate) docker: Docker,
+    /// For calls whose answer takes as long as the work.
+    pub(crate) patient: Docker,
+    /// For raw streams.
+    pub(crate) wire: Arc<Wire>,
+    /// Where it listens.
+    pub(crate) endpoint: Endpoint,
+    /// The plugin's own table.
+    pub(crate) config: Config,
+    /// A folder for what does not fit into memory.
+    pub(crate) scratch: PathBuf,
+}
+
+impl Engine {
+    /// Makes the client; nothing is connected yet.
+    pub(crate) fn new(config: Config, scratch: PathBuf) -> Result<Self, Vec<ConfigIssue>> {
+        let endpoint = config.endpoint().map_err(|_| config.issues())?;
+        if !config.issues().is_empty() {
+            return Err(config.issues());
+        }
+        let wire = Arc::new(Wire::new(&endpoint, config.connect_timeout.0));
+        let docker = wire::docker(&wire, &config)
+            .map_err(|error| vec![ConfigIssue::new("host", error.to_string())])?;
+        let patient = docker.clone().with_timeout(A_YEAR);
+        Ok(Self { docker, patient, wire, endpoint, config, scratch })
+    }
+
+    /// Returns what an error of the client means.
+    pub(crate) fn error(&self, error: Error) -> RuntimeError {
+        runtime_error(error, &self.endpoint)
+    }
+
+    /// Returns what an error of a call about one container means.
+    pub(crate) fn error_of(&self, id: &ContainerId, error: Error) -> RuntimeError {
+        let error = self.error(error);
+        if error.code == ErrorCode::NotFound && error.field.is_none() {
+            return RuntimeError { backend: error.backend, ..RuntimeError::no_container(id) };
+        }
+        error
+    }
+
+    /// Returns what the engine says of a container.
+    pub(crate) async fn inspect(&self, id: &ContainerId) -> Result<ContainerInspectResponse, RuntimeError> {
+        let answer = self.docker.inspect_container(id.as_str(), None).await;
+        answer.map_err(|error| self.error_of(id, error))
+    }
+}
+
+/// Does the work to its end, also when the future is dropped meanwhile: the engine may have begun it.
+pub(crate) async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, RuntimeError>> + Send + 'static,
+) -> Result<T, RuntimeError> {
+    let done = tokio::spawn(work).map(|joined| match joined {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(RuntimeError::new(ErrorCode::Cancelled, "the docker plugin is shutting down")),
+    });
+    done.await
+}

@@ -1,0 +1,212 @@
+//! The engine's framing of output: standard output and error in one stream of bytes.
+//!
+//! Format: <https://docs.docker.com/reference/api/engine/version/v1.41/#tag/Container/operation/ContainerAttach>,
+//! "Stream format". A terminal's output has no frames.
+
+use gx_core::stream::Kind;
+
+/// How far a frame has been read.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// So many bytes of the header are there.
+    Header(usize),
+    /// In the payload.
+    Payload { stream: Stream, left: usize },
+}
+
+/// The engine's streams, by the first byte of a header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    Out,
+    Err,
+    /// What the engine itself has to say, an error.
+    System,
+}
+
+/// Takes frames apart, in whatever pieces they come.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    place: Place,
+    header: [u8; 8],
+    /// Whether each frame of a log begins with a time, which only a line should.
+    stamped: bool,
+    /// Whether the last frame of standard output and error ended within a line.
+    mid_line: [bool; 2],
+    /// Whether a time is being left out.
+    in_stamp: bool,
+    /// What the engine has to say itself.
+    system: Vec<u8>,
+}
+
+/// Bytes of one stream.
+pub(crate) type Run = (Kind, Vec<u8>);
+
+impl Frames {
+    /// Begins a stream. `stamped`: each frame of it begins with a time and a space.
+    ///
+    /// The engine cuts lines longer than 16 KiB into several frames and stamps each; here only the first of a line
+    /// keeps its time.
+    pub(crate) fn new(stamped: bool) -> Self {
+        Self {
+            place: Place::Header(0),
+            header: [0; 8],
+            stamped,
+            mid_line: [false; 2],
+            in_stamp: false,
+            system: Vec::new(),
+        }
+    }
+
+    /// Takes the next bytes, and returns what is in them; neighbours of one stream are joined.
+    pub(crate) fn push(&mut self, mut bytes: &[u8]) -> Vec<Run> {
+        let mut runs = Vec::new();
+        while !bytes.is_empty() {
+            bytes = match self.place {
+                Place::Header(have) => self.take_header(have, bytes),
+                Place::Payload { stream, left } => self.take_payload(stream, left, bytes, &mut runs),
+            };
+        }
+        runs
+    }
+
+    /// Returns what the engine itself said, an error on its side.
+    pub(crate) fn complaint(&self) -> Option<String> {
+        (!self.system.is_empty()).then(|| String::from_utf8_lossy(&self.system).trim().to_owned())
+    }
+
+    fn take_header<'a>(&mut self, have: usize, bytes: &'a [u8]) -> &'a [u8] {
+        let (now, rest) = bytes.split_at(bytes.len().min(8 - have));
+        self.header[have..have + now.len()].copy_from_slice(now);
+        if have + now.len() < 8 {
+            self.place = Place::Header(have + now.len());
+            return rest;
+        }
+        let [kind, _, _, _, length @ ..] = self.header;
+        let stream = match kind {
+            2 => Stream::Err,
+            3 => Stream::System,
+            _ => Stream::Out,
+        };
+        self.in_stamp = self.stamped && self.line(stream).is_some_and(|mid_line| *mid_line);
+        self.place = match u32::from_be_bytes(length) {
+            0 => Place::Header(0),
+            left => Place::Payload { stream, left: left as usize },
+        };
+        rest
+    }
+
+    fn take_payload<'a>(
+        &mut self,
+        stream: Stream,
+        left: usize,
+        bytes: &'a [u8],
+        runs: &mut Vec<Run>,
+    ) -> &'a [u8] {
+        let (payload, rest) = bytes.split_at(bytes.len().min(left));
+        let left = left - payload.len();
+        self.place = if left == 0 { Place::Header(0) } else { Place::Payload { stream, left } };
+        if left == 0
+            && let Some(mid_line) = self.line(stream)
+        {
+            *mid_line = payload.last() != Some(&b'\n');
+        }
+        self.emit(stream, payload, runs);
+        rest
+    }
+
+    fn emit(&mut self, stream: Stream, mut payload: &[u8], runs: &mut Vec<Run>) {
+        if self.in_stamp {
+            let Some(space) = payload.iter().position(|byte| *byte == b' ') else { return };
+            self.in_stamp = false;
+            payload = &payload[space + 1..];
+        }
+        let kind = match stream {
+            Stream::Out => Kind::Stdout,
+            Stream::Err => Kind::Stderr,
+            Stream::System => return self.system.extend_from_slice(payload),
+        };
+        match runs.last_mut() {
+            Some((last, run)) if *last == kind => run.extend_from_slice(payload),
+            _ => runs.push((kind, payload.to_vec())),
+        }
+    }
+
+    fn line(&mut self, stream: Stream) -> Option<&mut bool> {
+        match stream {
+            Stream::Out => Some(&mut self.mid_line[0]),
+            Stream::Err => Some(&mut self.mid_line[1]),
+            Stream::System => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(stream: u8, payload: &str) -> Vec<u8> {
+        let mut frame = vec![stream, 0, 0, 0];
+        frame.extend((payload.len() as u32).to_be_bytes());
+        frame.extend(payload.as_bytes());
+        frame
+    }
+
+    fn text(runs: Vec<Run>) -> Vec<(Kind, String)> {
+        runs.into_iter().map(|(kind, bytes)| (kind, String::from_utf8(bytes).unwrap())).collect()
+    }
+
+    #[test]
+    fn streams_are_told_apart_and_neighbours_joined() {
+        let bytes = [frame(1, "a\n"), frame(1, "b"), frame(2, "c"), frame(1, ""), frame(1, "d")].concat();
+        let runs = text(Frames::new(false).push(&bytes));
+        let expected = [(Kind::Stdout, "a\nb"), (Kind::Stderr, "c"), (Kind::Stdout, "d")];
+        assert_eq!(runs, expected.map(|(kind, text)| (kind, text.to_owned())));
+    }
+
+    #[test]
+    fn pieces_of_any_size_give_the_same() {
+        let bytes = [frame(1, "one\n"), frame(2, "two"), frame(1, "three")].concat();
+        for size in 1..bytes.len() {
+            let mut frames = Frames::new(false);
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            for piece in bytes.chunks(size) {
+                for (kind, run) in frames.push(piece) {
+                    if kind == Kind::Stdout { out.extend(run) } else { err.extend(run) }
+                }
+            }
+            assert_eq!((out.as_slice(), err.as_slice()), (&b"one\nthree"[..], &b"two"[..]));
+        }
+    }
+
+    #[test]
+    fn only_the_first_part_of_a_line_keeps_its_time() {
+        let parts = [
+            frame(1, "T1 aa"),
+            frame(2, "T2 x\n"),
+            frame(1, "T3 bb"),
+            frame(1, "T4 c\n"),
+            frame(1, "T5 d\n"),
+        ];
+        for size in [1, 3, 1000] {
+            let mut frames = Frames::new(true);
+            let mut out = Vec::new();
+            for piece in parts.concat().chunks(size) {
+                out.extend(
+                    frames
+                        .push(piece)
+                        .into_iter()
+                        .filter(|(kind, _)| *kind == Kind::Stdout)
+                        .flat_map(|run| run.1),
+                );
+            }
+            assert_eq!(String::from_utf8(out).unwrap(), "T1 aabbc\nT5 d\n");
+        }
+    }
+
+    #[test]
+    fn what_the_engine_says_itself_is_no_output() {
+        let mut frames = Frames::new(false);
+        assert_eq!(frames.push(&frame(3, "error grabbing logs\n")), []);
+        assert_eq!(frames.complaint().as_deref(), Some("error grabbing logs"));
+    }
+}
