@@ -1,5 +1,7 @@
 //! Children that die, in every way, and what is left of them.
 
+use gx_core::stream::{DEFAULT_WINDOW_BYTES, pipe};
+
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,6 +80,35 @@ async fn a_child_killed_in_a_call_ends_the_call_and_is_started_again() {
         assert_eq!(error.field.as_deref(), Some("plugin"), "{error}");
     }
     loaded.works().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_and_statistics_go_on_after_a_crash() {
+    let loaded = loaded_from_copy().await;
+    let (out, mut events) = pipe(DEFAULT_WINDOW_BYTES);
+    let plugin = loaded.plugin.clone();
+    let telling = tokio::spawn(async move { Remote(plugin).events(None, out).await });
+    let (out, mut stats) = pipe(DEFAULT_WINDOW_BYTES);
+    let plugin = loaded.plugin.clone();
+    let measuring = tokio::spawn(async move { Remote(plugin).stats(id("a"), 5, out).await });
+    let mut seconds = Vec::new();
+    while seconds.len() < 4 {
+        let item = within(events.next()).await.unwrap();
+        let event: gx_core::runtime::Event = serde_json::from_slice(&item.bytes).unwrap();
+        seconds.push(event.at.unix());
+        if seconds.len() == 3 {
+            within(stats.next()).await.unwrap();
+            kill(child_of(loaded.folder.path()));
+            until(|| loaded.plugin.status().restarts == 1).await;
+        }
+    }
+    assert_eq!(seconds, [1, 2, 3, 4], "none is told twice");
+    for _ in 0..20 {
+        within(stats.next()).await.unwrap();
+    }
+    drop((events, stats));
+    within(telling).await.unwrap().unwrap();
+    within(measuring).await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -133,6 +133,38 @@ impl Runtime for Faulty {
         Ok(())
     }
 
+    /// Writes one item every now and then, without end.
+    async fn stats(&self, _: ContainerId, every_ms: u32, out: Output) -> Result<()> {
+        while out.event(&Stats::default()).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(every_ms.into())).await;
+        }
+        Ok(())
+    }
+
+    /// Tells what happened in the seconds 1 to 3, or from `since` to the second after, and then waits.
+    async fn events(&self, since: Option<Timestamp>, out: Output) -> Result<()> {
+        let (first, last) = since.map_or((1, 3), |since| (since.unix(), since.unix() + 1));
+        for second in first..=last {
+            let id = "a".parse().expect("a letter");
+            let at = Timestamp::from_unix(second);
+            if out
+                .event(&Event {
+                    action: EventAction::Start,
+                    id,
+                    at,
+                    exit_code: None,
+                    labels: std::collections::BTreeMap::new(),
+                })
+                .await
+                .is_err()
+            {
+                return Ok(());
+            }
+        }
+        out.gone().await;
+        Ok(())
+    }
+
     /// Writes its input to its output.
     async fn exec(&self, _: ContainerId, _: ExecSpec, mut input: Input, out: Output) -> Result<Exit> {
         while let Some(chunk) = input.next().await {
