@@ -4,8 +4,17 @@
 //! |---|---|
 //! | `tidy` | the rules of structure hold |
 //! | `example` | `examples/config.toml` names every key, with its default |
-//! | `support` | how tests start programs, hosts and engines |
+//! | `config` | the example is used; every mistake in a configuration is shown with its place |
+//! | `roads` | a container's whole life on both engines, here and on a host |
+//! | `plugins` | bad and misbehaving plugins, and a stranger's good one |
+//! | `faults` | engines that go away, kill -9, Ctrl-C, slow readers |
+//! | `support`, `engine_proxy` | how tests start programs, hosts and engines, and cut them off |
 
+mod config;
+mod engine_proxy;
 mod example;
+mod faults;
+mod plugins;
+mod roads;
 mod support;
 mod tidy;

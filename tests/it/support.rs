@@ -1,8 +1,244 @@
 //! How tests start programs, hosts and engines, and wait for conditions.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// The engines that must be there; their plugins have the same names.
+pub(crate) const ENGINES: [&str; 2] = ["docker", "podman"];
+
+/// An image that both engines have: one static busybox.
+pub(crate) const IMAGE: &str = "gx-busybox";
 
 /// Returns the project's root.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("cli/ is in the project's root")
+}
+
+/// Returns a folder laid out as an installation is: `bin/gx` and `lib/gx/libgx_plugin_*.so`. All tests share it.
+pub(crate) fn installation() -> &'static Path {
+    static INSTALLATION: OnceLock<PathBuf> = OnceLock::new();
+    INSTALLATION.get_or_init(|| {
+        let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("installation");
+        std::fs::create_dir_all(&place).expect("folders can be made");
+        // Every test may be a process of its own: the first one copies, the others wait for it.
+        let lock = std::fs::File::create(place.join("lock")).expect("a file can be made");
+        lock.lock().expect("a file can be locked");
+        install_if_newer(Path::new(env!("CARGO_BIN_EXE_gx")), &place.join("bin/gx"));
+        for engine in ENGINES {
+            install_if_newer(&plugin_file(engine), &place.join(format!("lib/gx/libgx_plugin_{engine}.so")));
+        }
+        place
+    })
+}
+
+fn install_if_newer(from: &Path, to: &Path) {
+    let built = std::fs::metadata(from).and_then(|data| data.modified()).expect("it was built");
+    let there = std::fs::metadata(to).and_then(|data| data.modified()).ok();
+    if there.is_none_or(|there| there < built) {
+        let beside = to.with_extension("new");
+        install(from, &beside);
+        std::fs::rename(&beside, to).expect("a file can be renamed"); // one that runs keeps its old code
+    }
+}
+
+/// Returns the file of a plugin that this test run built.
+pub(crate) fn plugin_file(name: &str) -> PathBuf {
+    let deps = Path::new(env!("CARGO_BIN_EXE_gx")).parent().expect("a program is in a folder").join("deps");
+    deps.join(format!("libgx_plugin_{name}.so"))
+}
+
+/// Copies a file, readable by all and writable by its owner, as an installer would.
+pub(crate) fn install(from: &Path, to: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::create_dir_all(to.parent().expect("a file is in a folder")).expect("folders can be made");
+    std::fs::copy(from, to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+    std::fs::set_permissions(to, std::fs::Permissions::from_mode(0o755)).expect("permissions can be set");
+}
+
+/// A user's surroundings: a data folder of its own, no configuration but the one given.
+pub(crate) struct Surroundings {
+    home: tempfile::TempDir,
+    env: BTreeMap<String, String>,
+}
+
+/// How a program ended.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) code: i32,
+}
+
+impl Surroundings {
+    pub(crate) fn new() -> Self {
+        let home = tempfile::tempdir().expect("a temporary folder can be made");
+        Self { home, env: BTreeMap::new() }
+    }
+
+    /// Writes the configuration file that every command then reads.
+    pub(crate) fn configured(mut self, text: &str) -> Self {
+        let file = self.path("config.toml");
+        std::fs::write(&file, text).expect("a file can be written");
+        self.env.insert("GX_CONFIG".into(), file.display().to_string());
+        self
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.path("data")
+    }
+
+    /// Returns a `gx` command in these surroundings, not yet started.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(installation().join("bin/gx"));
+        command.args(args).current_dir(self.home.path()).stdin(Stdio::null());
+        for name in ["GX_CONFIG", "GX_ON", "GX_RUNTIME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"] {
+            command.env_remove(name);
+        }
+        command.env("GX_DATA_DIR", self.data()).env("HOME", self.home.path()).env("NO_COLOR", "1");
+        command.envs(&self.env);
+        command
+    }
+
+    /// Runs `gx` to its end, at most a minute.
+    pub(crate) fn gx(&self, args: &[&str]) -> Run {
+        run(self.command(args))
+    }
+
+    /// Runs `gx`, which must succeed, and returns what it printed.
+    #[track_caller]
+    pub(crate) fn ok(&self, args: &[&str]) -> String {
+        let run = self.gx(args);
+        assert_eq!(run.code, 0, "gx {}: {}{}", args.join(" "), run.stdout, run.stderr);
+        run.stdout
+    }
+
+    /// Runs `gx … --json`, which must succeed, and returns the value it printed.
+    #[track_caller]
+    pub(crate) fn json(&self, args: &[&str]) -> serde_json::Value {
+        let args: Vec<&str> = [&["--json"], args].concat();
+        let text = self.ok(&args);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("gx {}: {error}: {text}", args.join(" ")))
+    }
+
+    /// Starts `gx serve` on a free port.
+    pub(crate) fn serve(&self) -> Host {
+        let mut command = self.command(&["--json", "serve", "--listen", "127.0.0.1:0"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("gx starts");
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line).expect("gx serve says where it listens");
+        let said: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|error| {
+            let mut stderr = String::new();
+            let _ = child.kill();
+            let _ = child.stderr.take().expect("stderr is piped").read_to_string(&mut stderr);
+            panic!("gx serve: {error}: {line}{stderr}")
+        });
+        // Its log must not fill the pipe: read it to its end.
+        let stderr = child.stderr.take().expect("stderr is piped");
+        std::thread::spawn(move || std::io::copy(&mut BufReader::new(stderr), &mut std::io::sink()));
+        Host { child, address: said["listen"].as_str().expect("an address").to_owned() }
+    }
+}
+
+/// A running `gx serve`; killed when dropped.
+pub(crate) struct Host {
+    child: Child,
+    pub(crate) address: String,
+}
+
+impl Host {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills it as a crash would, and waits for its end.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Runs a command to its end, at most two minutes.
+pub(crate) fn run(mut command: Command) -> Run {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    let id = child.id();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(child.wait_with_output()));
+    match receiver.recv_timeout(Duration::from_secs(120)) {
+        Ok(output) => ended(output.expect("the program's end can be waited for")),
+        Err(_) => {
+            signal(id, "KILL");
+            panic!("{command:?} did not end within two minutes")
+        }
+    }
+}
+
+fn ended(output: Output) -> Run {
+    use std::os::unix::process::ExitStatusExt;
+    let code = output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Run { stdout: text(&output.stdout), stderr: text(&output.stderr), code }
+}
+
+/// Sends a signal to a process that this test started.
+pub(crate) fn signal(pid: u32, name: &str) {
+    let _ = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
+}
+
+/// Waits until `probe` gives something; panics after a minute.
+#[track_caller]
+pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited a minute: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Returns a name no other test uses.
+pub(crate) fn unique(prefix: &str) -> String {
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
+    format!("{prefix}-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Runs an engine's own command line, which must succeed, and returns what it printed.
+#[track_caller]
+pub(crate) fn engine(name: &str, args: &[&str]) -> String {
+    let run = try_engine(name, args);
+    assert_eq!(run.code, 0, "{name} {}: {}", args.join(" "), run.stderr);
+    run.stdout
+}
+
+/// Runs an engine's own command line.
+pub(crate) fn try_engine(name: &str, args: &[&str]) -> Run {
+    let mut command = Command::new(format!("/usr/bin/{name}"));
+    command.args(args).stdin(Stdio::null());
+    run(command)
+}
+
+/// Removes a container of an engine when the test ends, however it ends.
+pub(crate) struct Removed<'a>(pub(crate) &'a str, pub(crate) String);
+
+impl Drop for Removed<'_> {
+    fn drop(&mut self) {
+        try_engine(self.0, &["rm", "-f", &self.1]);
+    }
 }

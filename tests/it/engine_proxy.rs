@@ -1,0 +1,146 @@
+//! A road to an engine that can be cut and held: for faults that a real engine cannot be made to have on demand.
+//!
+//! Everything else that passes is the real engine's.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex};
+
+/// A socket that leads to an engine's socket.
+pub(crate) struct EngineProxy {
+    socket: PathBuf,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    now: Mutex<Now>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Now {
+    open: Vec<UnixStream>,
+    connections: usize,
+    held: Option<String>,
+    holding: usize,
+    closed: bool,
+}
+
+impl EngineProxy {
+    /// Listens at `socket` and leads to `engine`.
+    pub(crate) fn start(socket: PathBuf, engine: &Path) -> Self {
+        let state = Arc::new(State::default());
+        let proxy = Self { socket, state };
+        proxy.listen(engine.to_owned());
+        proxy
+    }
+
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Ends all connections and takes the socket away, as when the engine is stopped.
+    pub(crate) fn cut(&self) {
+        let mut now = self.state.now.lock().expect("no thread panicked");
+        let _ = std::fs::remove_file(&self.socket);
+        for stream in now.open.drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Brings the engine back.
+    pub(crate) fn restore(&self, engine: &Path) {
+        self.listen(engine.to_owned());
+    }
+
+    /// Holds back every request whose bytes contain `pattern` until [`release`](Self::release).
+    pub(crate) fn hold(&self, pattern: &str) {
+        self.state.now.lock().expect("no thread panicked").held = Some(pattern.to_owned());
+    }
+
+    /// Waits until a request is held back; panics after a minute.
+    pub(crate) fn wait_until_holding(&self) {
+        let now = self.state.now.lock().expect("no thread panicked");
+        let minute = std::time::Duration::from_secs(60);
+        let waited = self.state.changed.wait_timeout_while(now, minute, |now| now.holding == 0);
+        assert!(!waited.expect("no thread panicked").1.timed_out(), "no such request within a minute");
+    }
+
+    /// Returns how many connections are open now.
+    pub(crate) fn open(&self) -> usize {
+        self.state.now.lock().expect("no thread panicked").connections
+    }
+
+    /// Lets everything through again.
+    pub(crate) fn release(&self) {
+        self.state.now.lock().expect("no thread panicked").held = None;
+        self.state.changed.notify_all();
+    }
+
+    fn listen(&self, engine: PathBuf) {
+        let listener = UnixListener::bind(&self.socket).expect("a socket can be made");
+        let state = self.state.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let Ok(client) = client else { break };
+                if state.now.lock().expect("no thread panicked").closed {
+                    break;
+                }
+                join(&state, client, &engine);
+            }
+        });
+    }
+}
+
+impl Drop for EngineProxy {
+    fn drop(&mut self) {
+        self.state.now.lock().expect("no thread panicked").closed = true;
+        self.release();
+        let _ = UnixStream::connect(&self.socket);
+        self.cut();
+    }
+}
+
+fn join(state: &Arc<State>, client: UnixStream, engine: &Path) {
+    let Ok(server) = UnixStream::connect(engine) else { return };
+    let copy = |stream: &UnixStream| stream.try_clone().expect("a socket can be cloned");
+    state.now.lock().expect("no thread panicked").open.extend([copy(&client), copy(&server)]);
+    let (to, from, state) = (copy(&server), copy(&client), state.clone());
+    state.now.lock().expect("no thread panicked").connections += 1;
+    std::thread::spawn(move || {
+        pump(from, to, Some(&state));
+        state.now.lock().expect("no thread panicked").connections -= 1;
+    });
+    std::thread::spawn(move || pump(server, client, None));
+}
+
+fn pump(mut from: UnixStream, mut to: UnixStream, state: Option<&State>) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
+        if let Some(state) = state {
+            wait_while_held(state, &buffer[..length]);
+        }
+        if to.write_all(&buffer[..length]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Write);
+}
+
+fn wait_while_held(state: &State, bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let is_held = |now: &Now| now.held.as_deref().is_some_and(|pattern| text.contains(pattern));
+    let mut now = state.now.lock().expect("no thread panicked");
+    if !is_held(&now) {
+        return;
+    }
+    now.holding += 1;
+    state.changed.notify_all();
+    while is_held(&now) {
+        now = state.changed.wait(now).expect("no thread panicked");
+    }
+    now.holding -= 1;
+}
