@@ -53,6 +53,7 @@ fn main() {
 
 async fn measure() -> Vec<Row> {
     let mut rows = vec![
+        Row { goals: (None, None), ..row("two wake-ups alone, no plugin", "µs", 0.0, 0.0) },
         row("round trip, empty", "µs", 6.0, 20.0),
         row("inspect (500 B)", "µs", 10.0, 32.0),
         row("list of 200 (107 kB)", "ms", 1.6, 1.6),
@@ -66,6 +67,7 @@ async fn measure() -> Vec<Row> {
         let host = host(isolation, place.path());
         let runtime = host.runtime(&"faulty".parse().expect("a name")).await.expect("the plugin loads");
         let mut figures = vec![
+            wake_ups().await,
             round_trip(&*runtime).await,
             inspect(&*runtime).await,
             list(&*runtime).await,
@@ -106,6 +108,21 @@ fn host(isolation: Isolation, place: &Path) -> Arc<PluginHost> {
         host_version: env!("CARGO_PKG_VERSION").to_owned(),
     })
     .expect("there is nothing to object to")
+}
+
+/// What this machine takes, now, to wake a task of another tokio runtime and to be woken by it: no plugin that runs on
+/// its own runtime can be faster.
+async fn wake_ups() -> f64 {
+    let other = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let other = other.expect("threads can be made");
+    let spent = 1e6
+        * median_of!(20_000, {
+            let (sender, woken) = tokio::sync::oneshot::channel();
+            other.spawn(async move { sender.send(()) });
+            woken.await.expect("it is sent");
+        });
+    other.shutdown_background();
+    spent
 }
 
 async fn round_trip(runtime: &dyn Runtime) -> f64 {

@@ -16,6 +16,7 @@
 //! ```
 
 mod groups;
+mod hosted;
 mod options;
 mod report;
 mod trial;
@@ -30,6 +31,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 pub use groups::configuration::Loader;
+pub use hosted::Hosted;
 pub use options::{Hook, Hooks, Options, fits};
 pub use report::{CaseResult, Outcome, Report};
 use trial::{Case, Failure, Trial, Verdict};

@@ -213,6 +213,12 @@ impl Calls {
         self.table().len()
     }
 
+    /// Returns how many items came without credit.
+    #[cfg(test)]
+    pub(crate) fn flooded(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
     fn stream(&self, call: u64) -> Option<Arc<Stream>> {
         self.table().get(&call)?.stream.clone()
     }

@@ -167,6 +167,12 @@ pub enum HostError {
     /// The plugins have been shut down.
     #[error("the plugins are shut down")]
     Closed,
+    /// Something is where a new plugin's source should go.
+    #[error("{} is there already", .path.display())]
+    Occupied {
+        /// The file or folder.
+        path: PathBuf,
+    },
     /// The system refused something.
     #[error("cannot {action} {}", .path.display())]
     Io {
@@ -255,7 +261,8 @@ impl HostError {
             | Self::Installed { .. }
             | Self::Bundled { .. }
             | Self::NotInstalled { .. }
-            | Self::NoEarlier { .. } => ErrorClass::Config,
+            | Self::NoEarlier { .. }
+            | Self::Occupied { .. } => ErrorClass::Config,
             Self::Untrusted { .. } => ErrorClass::Trust,
             Self::Missing { .. }
             | Self::NotAPlugin { .. }
@@ -321,6 +328,7 @@ impl HostError {
             }),
             Self::Load { hint, .. } => return hint.clone(),
             Self::Closed => return None,
+            Self::Occupied { .. } => "name another folder, or an empty one".to_owned(),
             Self::Io { source, .. } => return io_hint(source).map(str::to_owned),
         })
     }

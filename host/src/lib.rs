@@ -7,6 +7,7 @@
 //! | whose a file is and what is in it | [`trust`], [`manifest`] |
 //! | a plugin's own configuration | [`settings`] |
 //! | what is installed | [`store`], [`lock`], [`replace`], [`changes`] |
+//! | the source of a new plugin | [`scaffold`] |
 //! | what a loaded plugin is to the registry | [`loaded`], [`checked`] |
 //! | keeping a loaded plugin usable | [`supervise`], [`backoff`], [`watch`], [`sentinel`] |
 //! | a loaded plugin as a runtime or measurement | [`proxy`], [`streams`] |
@@ -41,6 +42,7 @@ mod proxy;
 mod registry;
 mod replace;
 mod report;
+mod scaffold;
 mod sentinel;
 mod settings;
 mod store;
@@ -58,4 +60,5 @@ pub use error::{Distrust, ErrorClass, HostError};
 pub use options::HostOptions;
 pub use registry::PluginHost;
 pub use report::{Inspection, Origin, PluginReport, PluginState, Verified};
+pub use scaffold::{CoreSource, Scaffold};
 pub use store::InstalledPlugin;

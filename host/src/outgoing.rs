@@ -59,7 +59,7 @@ impl Outgoing {
         if queue.bytes + length > QUEUE_BYTES {
             return Err(NotSent::Full);
         }
-        let rest: Vec<u8> = head.iter().chain(body).skip(sent).copied().collect();
+        let rest = [&head[sent.min(head.len())..], &body[sent.saturating_sub(head.len())..]].concat();
         queue.bytes += rest.len();
         queue.waiting.push_back(rest);
         if !std::mem::replace(&mut queue.writer, true) {

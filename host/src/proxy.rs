@@ -21,6 +21,8 @@ use gx_core::{ContainerId, ErrorCode, Runtime, RuntimeError, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::calls::Streams;
+use crate::link::Call;
 use crate::streams;
 use crate::supervise::Supervised;
 
@@ -36,8 +38,7 @@ pub(crate) struct Remote(pub(crate) Arc<Supervised>);
 
 impl Remote {
     async fn ask<T: DeserializeOwned>(&self, method: u32, limit_ms: u32, args: &impl Serialize) -> Result<T> {
-        let session = self.0.session().await?;
-        let (call, _) = session.begin(method, limit_ms, &to_json(args), false)?;
+        let (call, _) = self.begin(method, limit_ms, &to_json(args), false).await?;
         self.read(method, &call.done().await?)
     }
 
@@ -49,10 +50,26 @@ impl Remote {
         out: &Output,
         seen: impl FnMut(&Item) -> bool + Send,
     ) -> Result<T> {
-        let session = self.0.session().await?;
-        let (call, streams) = session.begin(method, limit_ms, &to_json(args), true)?;
+        let (call, streams) = self.begin(method, limit_ms, &to_json(args), true).await?;
         let streams = streams.expect("a streamed call has streams");
         self.read(method, &streams::run(call, streams, input, out, seen).await?)
+    }
+
+    /// Begins a call. One that a child did not get any more, because it has just died, goes to the next child.
+    async fn begin(
+        &self,
+        method: u32,
+        limit_ms: u32,
+        body: &[u8],
+        streamed: bool,
+    ) -> Result<(Call, Option<Streams>)> {
+        let session = self.0.session().await?;
+        match session.begin(method, limit_ms, body, streamed) {
+            Err(error) if plugin_gone(&error) => {
+                self.0.next_session(Some(&session)).await?.begin(method, limit_ms, body, streamed)
+            }
+            begun => begun,
+        }
     }
 
     fn read<T: DeserializeOwned>(&self, method: u32, body: &[u8]) -> Result<T> {

@@ -161,9 +161,21 @@ impl Supervised {
         if let State::Loaded(session) = &*self.state.borrow() {
             return Ok(session.clone());
         }
+        self.next_session(None).await
+    }
+
+    /// Returns the live instance that follows one that is known to be gone.
+    ///
+    /// # Errors
+    /// Those of [`session`](Self::session).
+    pub(crate) async fn next_session(
+        &self,
+        gone: Option<&Arc<Session>>,
+    ) -> Result<Arc<Session>, RuntimeError> {
         let mut changes = self.state.subscribe();
         let settled = changes.wait_for(|state| match state {
-            State::Loaded(_) | State::Hung(_) | State::Failed | State::Stopped => true,
+            State::Loaded(session) => gone.is_none_or(|gone| !Arc::ptr_eq(gone, session)),
+            State::Hung(_) | State::Failed | State::Stopped => true,
             State::Restarting(at) => at.saturating_duration_since(Instant::now()) > RESTART_LIMIT / 2,
             State::Loading => false,
         });

@@ -32,11 +32,11 @@ pub enum ServerError {
         runtime: PluginName,
         /// Why.
         #[source]
-        error: HostError,
+        error: Box<HostError>,
     },
     /// The plugins' own state cannot be used.
     #[error("{0}")]
-    Plugins(#[source] HostError),
+    Plugins(#[source] Box<HostError>),
     /// Nobody said which runtime, and none is healthy.
     #[error("no runtime is healthy{}", list_of(.why))]
     NoHealthyRuntime {
@@ -52,7 +52,7 @@ pub enum ServerError {
         runtime: PluginName,
         /// What it said.
         #[source]
-        error: RuntimeError,
+        error: Box<RuntimeError>,
     },
     /// An engine does not answer in time.
     #[error("{runtime} did not answer within {seconds} s")]
@@ -96,7 +96,7 @@ pub enum ServerError {
         /// Where it was looked for.
         runtime: PluginName,
         /// Why it could not be fetched; `None` when nobody tried.
-        pull: Option<RuntimeError>,
+        pull: Option<Box<RuntimeError>>,
         /// A name the engine has, that was probably meant.
         near: Option<String>,
     },
@@ -356,7 +356,7 @@ impl ServerError {
 
     /// Joins an engine's error and the runtime it is of.
     pub(crate) fn of(runtime: &PluginName) -> impl Fn(RuntimeError) -> Self {
-        move |error| Self::Runtime { runtime: runtime.clone(), error }
+        move |error| Self::Runtime { runtime: runtime.clone(), error: Box::new(error) }
     }
 
     pub(crate) fn state(what: &'static str, path: &std::path::Path) -> impl FnOnce(io::Error) -> Self {
@@ -385,7 +385,7 @@ fn whose(limit: &Option<&'static str>) -> &'static str {
     }
 }
 
-fn pull_failure(image: &ImageRef, pull: &Option<RuntimeError>) -> String {
+fn pull_failure(image: &ImageRef, pull: &Option<Box<RuntimeError>>) -> String {
     match pull {
         Some(error) => format!(", and fetching it from {} failed: {error}", registry_of(image)),
         None => String::new(),
@@ -445,7 +445,7 @@ mod tests {
         let error = ServerError::NoImage {
             image: "quay.example:5000/a/b:1".parse().unwrap(),
             runtime: "podman".parse().unwrap(),
-            pull: Some(RuntimeError::new(ErrorCode::Unavailable, "connection refused")),
+            pull: Some(Box::new(RuntimeError::new(ErrorCode::Unavailable, "connection refused"))),
             near: None,
         };
         assert_eq!(

@@ -6,6 +6,8 @@ mod error;
 mod node;
 mod routes;
 mod serve;
+#[cfg(test)]
+mod tests;
 
 pub use error::{Result, ServerError};
 pub use node::{Caller, Node, NodeOptions, RecoverReport};

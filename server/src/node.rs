@@ -106,7 +106,7 @@ impl Node {
     ) -> Result<Arc<Self>> {
         let NodeOptions { config, plugins, data, version } = options;
         make_private_folder(&data)?;
-        let plugins = PluginHost::open(plugins).map_err(ServerError::Plugins)?;
+        let plugins = PluginHost::open(plugins).map_err(|error| ServerError::Plugins(Box::new(error)))?;
         Ok(Arc::new(Self {
             id: key::open(&data)?,
             limits: config.server.limits,

@@ -11,7 +11,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("gx-core", &[]),
     ("gx-host", &["gx-core"]),
     ("gx-client", &["gx-core"]),
-    ("gx-conformance", &["gx-core"]),
+    ("gx-conformance", &["gx-core", "gx-host"]),
     ("gx-server", &["gx-core", "gx-host"]),
     ("gx-plugin-docker", &["gx-core"]),
     ("gx-plugin-podman", &["gx-core"]),

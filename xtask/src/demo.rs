@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// # Errors
 /// The first step that failed.
 pub(crate) fn run() -> Result<()> {
-    setup::install_missing(setup::ENGINES)?;
+    setup::install_missing(&[setup::ENGINES])?;
     say("building gx and its plugins");
     shell::run(&mut cargo(&[
         "build",

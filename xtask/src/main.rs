@@ -78,7 +78,7 @@ fn run(step: Step) -> Result<()> {
 }
 
 fn images() -> Result<()> {
-    setup::install_missing(setup::ENGINES)?;
+    setup::install_missing(&[setup::ENGINES])?;
     // Starting the engines builds the images: a container of them shows whether Podman works as it is.
     engines::Engines::start().map(drop)
 }

@@ -38,6 +38,12 @@ pub(crate) const ENGINES: &[Need] = &[
     },
 ];
 
+/// What the tests run besides.
+pub(crate) const TESTS: &[Need] = &[
+    Need { found_as: &["git"], packages: &["git"], why: "lists the files of the repository" },
+    Need { found_as: &["kill"], packages: &["procps"], why: "ends programs, as faults do" },
+];
+
 /// Where the kernel enforces AppArmor, Docker cannot start a container without its parser.
 const APPARMOR: Need =
     Need { found_as: &["apparmor_parser"], packages: &["apparmor"], why: "Docker's AppArmor profile" };
@@ -66,10 +72,10 @@ pub(crate) fn static_busybox() -> Option<std::path::PathBuf> {
 ///
 /// # Errors
 /// [`Failure::Because`] with what to do, where this cannot install them.
-pub(crate) fn install_missing(needs: &[Need]) -> Result<()> {
+pub(crate) fn install_missing(needs: &[&[Need]]) -> Result<()> {
     let apparmor = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled")
         .is_ok_and(|enabled| enabled.starts_with('Y'));
-    let wanted = needs.iter().chain(apparmor.then_some(&APPARMOR));
+    let wanted = needs.iter().copied().flatten().chain(apparmor.then_some(&APPARMOR));
     let missing: Vec<&Need> = wanted.filter(|need| !need.is_met()).collect();
     if missing.is_empty() {
         return Ok(());

@@ -24,7 +24,7 @@ pub(crate) struct TestArgs {
 /// # Errors
 /// [`Failure::Because`] for what fails before the tests, [`Failure::Told`] for the tests.
 pub(crate) fn run(args: &TestArgs) -> Result<()> {
-    setup::install_missing(setup::ENGINES)?;
+    setup::install_missing(&[setup::ENGINES, setup::TESTS])?;
     if args.filter.is_empty() {
         lints()?;
         say("tests in the documentation");

@@ -110,7 +110,7 @@ fn stamp(line: &str) -> Verdict<(Timestamp, &str)> {
 
 async fn timestamps(t: Arc<Trial>) -> Verdict {
     let before = Timestamp::from(SystemTime::now() - Duration::from_secs(5));
-    let id = ended(&t, "echo 'a b'; sleep 0.2; echo c; echo d >&2").await?;
+    let id = ended(&t, "echo 'a b'; sleep 0.2; echo c; sleep 0.1; echo d >&2").await?;
     let after = Timestamp::from(SystemTime::now() + Duration::from_secs(5));
     let said = t.logs(&id, LogOptions { timestamps: true, ..LogOptions::default() }).await?;
     let lines = said.stdout.lines().chain(said.stderr.lines()).map(stamp).collect::<Verdict<Vec<_>>>()?;

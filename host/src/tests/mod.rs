@@ -17,6 +17,7 @@ use crate::supervise::{LoadError, Supervised, load};
 mod c;
 mod crashes;
 mod faults;
+mod hostile;
 mod loading;
 mod streams;
 

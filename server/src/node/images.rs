@@ -40,6 +40,11 @@ impl Node {
         Ok(list)
     }
 
+    #[cfg(test)]
+    pub(crate) fn waiting_pulls(&self) -> usize {
+        self.pulls.waiting()
+    }
+
     async fn images_in(&self, name: &PluginName) -> Result<Vec<ImageInfo>> {
         let answer = async {
             let runtime = self.runtimes.get(name).await?;
@@ -129,7 +134,7 @@ impl Node {
     ) -> ServerError {
         let there = timely(name, async { runtime.images().await.map_err(ServerError::of(name)) });
         let near = there.await.ok().and_then(|images| nearest(image, &images));
-        ServerError::NoImage { image: image.clone(), runtime: name.clone(), pull, near }
+        ServerError::NoImage { image: image.clone(), runtime: name.clone(), pull: pull.map(Box::new), near }
     }
 }
 

@@ -55,6 +55,12 @@ impl Pulls {
         self.join(name, runtime, request).follow(out).await
     }
 
+    /// Returns how many wait for a pull.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().map(|flight| flight.waiters).sum()
+    }
+
     fn join(&self, name: &PluginName, runtime: &Arc<dyn Runtime>, request: PullRequest) -> Seat {
         let key = (name.clone(), request.image.tagged(), request.platform.clone());
         let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);

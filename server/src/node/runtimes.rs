@@ -54,7 +54,7 @@ impl Runtimes {
             return Err(ServerError::UnknownRuntime { name: name.clone(), known });
         }
         let plugin = self.plugins.runtime(name).await;
-        plugin.map_err(|error| ServerError::Plugin { runtime: name.clone(), error })
+        plugin.map_err(|error| ServerError::Plugin { runtime: name.clone(), error: Box::new(error) })
     }
 
     /// Returns the names of the runtimes in which this node may have containers, sorted.

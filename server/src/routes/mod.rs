@@ -29,8 +29,6 @@ mod openapi;
 mod request;
 mod runtimes;
 mod specs;
-#[cfg(test)]
-mod tests;
 
 use failure::Failure;
 use metrics::Counters;

@@ -35,10 +35,13 @@ fn line(row: &Value) -> String {
     let both = holds("inline", "goal_inline") && holds("child", "goal_child");
     let mut line = format!("| {} | {unit} |", text("what"));
     for key in ["inline", "goal_inline", "child", "goal_child"] {
-        let sign = if rate { "≥" } else { "≤" };
-        let sign = if key.starts_with("goal") { sign } else { "" };
+        let sign = match (key.starts_with("goal"), rate) {
+            (false, _) => "",
+            (true, true) => "≥ ",
+            (true, false) => "≤ ",
+        };
         let _ = match row[key].as_f64() {
-            Some(figure) => write!(line, " {sign} {figure:.2} |"),
+            Some(figure) => write!(line, " {sign}{figure:.2} |"),
             None => write!(line, " – |"),
         };
     }
@@ -57,7 +60,7 @@ mod tests {
             line(&json!({ "what": "x", "unit": unit, "inline": found, "child": null,
                           "goal_inline": 2.0, "goal_child": null }))
         };
-        assert_eq!(row("ms", 1.5), "| x | ms |  1.50 | ≤ 2.00 | – | – | holds |\n");
+        assert_eq!(row("ms", 1.5), "| x | ms | 1.50 | ≤ 2.00 | – | – | holds |\n");
         assert!(row("ms", 2.5).contains("does not hold"));
         assert!(row("GB/s", 1.5).contains("does not hold"));
     }

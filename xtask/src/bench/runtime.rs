@@ -32,7 +32,7 @@ pub(crate) struct RuntimeArgs {
 }
 
 pub(crate) fn run(args: &RuntimeArgs) -> Result<()> {
-    setup::install_missing(setup::ENGINES)?;
+    setup::install_missing(&[setup::ENGINES])?;
     say("building with optimisation");
     let packages = ["gx", "gx-plugin-docker", "gx-plugin-podman", "gx-benches"];
     let mut build = cargo(&["build", "--release"]);

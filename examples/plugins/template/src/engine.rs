@@ -124,6 +124,7 @@ const COMPLAINTS: &[(&str, ErrorCode)] = &[
     ("can only kill running", ErrorCode::FailedPrecondition),
     ("state improper", ErrorCode::FailedPrecondition),
     ("invalid signal", ErrorCode::InvalidArgument),
+    ("not support signal", ErrorCode::InvalidArgument),
     ("cannot connect", ErrorCode::Unavailable),
     ("connection refused", ErrorCode::Unavailable),
     ("daemon running?", ErrorCode::Unavailable),

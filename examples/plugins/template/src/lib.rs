@@ -33,11 +33,11 @@ pub struct Config {
 
 /// The runtime.
 #[derive(Debug)]
-pub struct Template {
+pub struct TemplateRuntime {
     engine: Engine,
 }
 
-impl Template {
+impl TemplateRuntime {
     /// Makes the runtime. The engine is not asked anything yet: one that is down is told by the methods.
     ///
     /// # Errors
@@ -51,14 +51,14 @@ impl Template {
 }
 
 gx_core::export_runtime!(
-    Template,
+    TemplateRuntime,
     config = Config,
-    new = Template::connect,
+    new = TemplateRuntime::connect,
     manifest = include_str!("../gx-plugin.toml")
 );
 
 #[async_trait]
-impl Runtime for Template {
+impl Runtime for TemplateRuntime {
     async fn capabilities(&self) -> Result<Capabilities> {
         Ok([Feature::Signal, Feature::Limits, Feature::Processes].into_iter().collect())
     }
@@ -177,7 +177,7 @@ impl Runtime for Template {
     }
 }
 
-impl Template {
+impl TemplateRuntime {
     /// Returns the container of the same key, if there is one.
     async fn made_before(&self, spec: &ContainerSpec) -> Result<Option<ContainerId>> {
         let Some(key) = spec.key() else { return Ok(None) };

@@ -2,15 +2,15 @@
 //! by `gx plugin test`.
 
 use gx_core::plugin::*;
-use gx_plugin_template::{Config, Template};
+use gx_plugin_template::{Config, TemplateRuntime};
 
-async fn connect(program: &str) -> Result<Template, Vec<ConfigIssue>> {
+async fn connect(program: &str) -> Result<TemplateRuntime, Vec<ConfigIssue>> {
     let context = PluginContext {
         name: "template".parse().expect("a name"),
         state_dir: std::env::temp_dir(),
         host_version: "test".to_owned(),
     };
-    Template::connect(Config { program: program.to_owned(), at_a_time: 4 }, context).await
+    TemplateRuntime::connect(Config { program: program.to_owned(), at_a_time: 4 }, context).await
 }
 
 #[test]

@@ -1,0 +1,187 @@
+//! The commands, one file each, and what they share: the configuration, where they act, where they print.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use gx_core::PluginName;
+use gx_host::PluginHost;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::OnceCell;
+
+use crate::cli::{Cli, Command, Environment, Globals};
+use crate::error::{CliError, Kind, Result, Status};
+use crate::interrupt;
+use crate::output::Out;
+use crate::settings::Settings;
+use crate::target::{self, Target};
+
+pub(crate) mod build;
+pub(crate) mod completions;
+pub(crate) mod config;
+pub(crate) mod cp;
+pub(crate) mod create;
+pub(crate) mod doctor;
+pub(crate) mod exec;
+pub(crate) mod images;
+pub(crate) mod list;
+pub(crate) mod logs;
+pub(crate) mod plugin;
+pub(crate) mod pull;
+pub(crate) mod rm;
+pub(crate) mod runtimes;
+pub(crate) mod serve;
+pub(crate) mod show;
+pub(crate) mod specs;
+pub(crate) mod start;
+pub(crate) mod stats;
+pub(crate) mod stop;
+
+/// What a command works with.
+pub(crate) struct Context<'a> {
+    pub(crate) globals: Globals,
+    pub(crate) environment: Environment,
+    pub(crate) out: &'a Out,
+    target: OnceCell<Target>,
+    at_end: Mutex<Vec<Pin<Box<dyn Future<Output = ()>>>>>,
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn new(globals: Globals, out: &'a Out) -> Self {
+        Self {
+            globals,
+            environment: Environment::read(),
+            out,
+            target: OnceCell::new(),
+            at_end: Mutex::default(),
+        }
+    }
+
+    /// Reads the configuration.
+    pub(crate) fn settings(&self) -> Result<Settings> {
+        Settings::load(&self.globals, &self.environment)
+    }
+
+    /// Returns the runtime that was named, else the configured one; `None` leaves the choice to the host.
+    pub(crate) fn runtime(&self, named: Option<PluginName>) -> Result<Option<PluginName>> {
+        match named {
+            Some(named) => Ok(Some(named)),
+            None => Ok(self.settings()?.config.client.runtime),
+        }
+    }
+
+    /// Returns where the command acts: this machine, or the host that `--on` names.
+    pub(crate) async fn target(&self) -> Result<&Target> {
+        self.target_on(None).await
+    }
+
+    /// Returns where the command acts, at `peer` if it is given.
+    pub(crate) async fn target_on(&self, peer: Option<String>) -> Result<&Target> {
+        let open = async || {
+            let mut settings = self.settings()?;
+            if let Some(peer) = peer {
+                settings.config.client.on = peer;
+            }
+            Target::open(&settings, &self.environment).await
+        };
+        self.target.get_or_try_init(open).await
+    }
+
+    /// Returns the plugins of this machine, whatever `--on` says; they are what administers them, not a node.
+    pub(crate) fn plugins(&self) -> Result<Arc<PluginHost>> {
+        Ok(PluginHost::open(target::host_options(&self.settings()?, &self.environment)?)?)
+    }
+
+    /// Does this when the command has ended, however it ended; the last first.
+    pub(crate) fn at_end(&self, work: impl Future<Output = ()> + 'static) {
+        self.at_end.lock().unwrap_or_else(PoisonError::into_inner).push(Box::pin(work));
+    }
+
+    /// Lets what was cancelled clean up after itself.
+    async fn close(&self) {
+        let work = std::mem::take(&mut *self.at_end.lock().unwrap_or_else(PoisonError::into_inner));
+        for work in work.into_iter().rev() {
+            work.await;
+        }
+        if let Some(target) = self.target.get() {
+            target.close().await;
+        }
+    }
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(cli: Cli, out: &Out) -> Result<Status> {
+    let command = match cli.command {
+        Command::PluginHost(args) => return Ok(child(args.rest)),
+        command => command,
+    };
+    let runtime = tokio_for(&command)?;
+    let context = Context::new(cli.globals, out);
+    let result = runtime.block_on(async {
+        let result = match command {
+            // It ends by itself, in good order, when it is asked to.
+            Command::Serve(args) => serve::run(args, &context).await.map(|()| Status::DONE),
+            command => {
+                let endless = is_endless(&command);
+                match interrupt::or_cancel(dispatch(command, &context)).await {
+                    Err(error) if endless && error.kind == Kind::Interrupted => Ok(error.kind.status()),
+                    result => result,
+                }
+            }
+        };
+        context.close().await;
+        result
+    });
+    // A read of standard input cannot be cancelled; nobody waits for it.
+    runtime.shutdown_background();
+    result
+}
+
+/// Returns whether a command goes on until somebody ends it, so that Ctrl-C is no error.
+fn is_endless(command: &Command) -> bool {
+    match command {
+        Command::Logs(args) => args.follow,
+        Command::Stats(args) => !args.no_stream,
+        _ => false,
+    }
+}
+
+async fn dispatch(command: Command, context: &Context<'_>) -> Result<Status> {
+    let done = match command {
+        Command::Create(args) => return create::run(*args, context).await,
+        Command::Exec(args) => return exec::run(args, context).await,
+        Command::Doctor(args) => return doctor::run(args, context).await,
+        Command::Plugin(command) => return plugin::run(command, context).await,
+        Command::List(args) => list::run(args, context).await,
+        Command::Show(args) => show::run(args, context).await,
+        Command::Logs(args) => logs::run(args, context).await,
+        Command::Stop(args) => stop::run(args, context).await,
+        Command::Start(args) => start::run(args, context).await,
+        Command::Rm(args) => rm::run(args, context).await,
+        Command::Stats(args) => stats::run(args, context).await,
+        Command::Cp(args) => cp::run(args, context).await,
+        Command::Images(args) => images::run(args, context).await,
+        Command::Pull(args) => pull::run(args, context).await,
+        Command::Build(args) => build::run(args, context).await,
+        Command::Specs(args) => specs::run(args, context).await,
+        Command::Runtimes(args) => runtimes::run(args, context).await,
+        Command::Config(command) => config::run(command, context),
+        Command::Completions(args) => completions::run(&args, context),
+        Command::Serve(args) => serve::run(args, context).await,
+        Command::PluginHost(args) => return Ok(child(args.rest)),
+    };
+    done.map(|()| Status::DONE)
+}
+
+fn child(args: Vec<std::ffi::OsString>) -> Status {
+    Status(u8::try_from(gx_host::child_main(args)).unwrap_or(1))
+}
+
+// One thread is enough for one command, and starts faster; plugins have threads of their own.
+fn tokio_for(command: &Command) -> Result<Runtime> {
+    let mut builder = match command {
+        Command::Serve(_) => Builder::new_multi_thread(),
+        _ => Builder::new_current_thread(),
+    };
+    builder.enable_all().build().map_err(|error| CliError::io("cannot start threads", &error))
+}

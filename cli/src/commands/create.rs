@@ -1,0 +1,226 @@
+//! `gx create`: makes a container and starts it, here or on a host.
+
+use std::collections::BTreeMap;
+
+use clap::{Args, ValueEnum};
+use clap_complete::ArgValueCandidates;
+use gx_core::api::{CreateRequest, PullPolicy};
+use gx_core::stream::pipe;
+use gx_core::units::{Size, Span};
+use gx_core::{ContainerName, Gpus, IdempotencyKey, ImageRef, PluginName, PortRequest};
+
+use super::{Context, completions};
+use crate::error::{CliError, Result, Status};
+
+const EXAMPLES: &str = "\
+Examples:
+  gx create debian:bookworm -- sleep 1h
+  gx create --runtime podman -p 80 --name web nginx
+  gx create --on 192.168.1.7 --cpus 4 --memory 8GiB --gpus 1 --ttl 2h pytorch/pytorch -- python train.py
+  gx create --wait debian -- make test         ends when the container does, with its exit code
+
+Everything after IMAGE is the command; `--` before it keeps its flags its own.";
+
+/// What `gx create` takes.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct CreateArgs {
+    /// The image, as registries name it
+    #[arg(add = ArgValueCandidates::new(completions::images))]
+    pub image: ImageRef,
+    /// The command to run, instead of the image's own
+    #[arg(trailing_var_arg = true, value_name = "CMD")]
+    pub command: Vec<String>,
+    /// The runtime to make it in; without it the configured one, else the host's first healthy one
+    #[arg(long, value_name = "NAME", add = ArgValueCandidates::new(completions::runtimes))]
+    pub runtime: Option<PluginName>,
+    /// A name for it, unique on the host; without it one is chosen
+    #[arg(long)]
+    pub name: Option<ContainerName>,
+    /// Publishes a port of the container, as CONTAINER or HOST:CONTAINER, with /udp for UDP; may be repeated
+    #[arg(short, long, value_name = "PORT")]
+    pub publish: Vec<PortRequest>,
+    /// Publishes so many TCP ports more, chosen by the host, the same number inside and outside
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub ports: u16,
+    /// GPUs: a number, `all`, or uuids joined by commas
+    #[arg(long, default_value = "none", hide_default_value = true)]
+    pub gpus: Gpus,
+    /// CPUs at most, as in 1.5
+    #[arg(long, value_name = "N", value_parser = milli_cpus)]
+    pub cpus: Option<u32>,
+    /// Memory at most, as in 512MiB or 2g
+    #[arg(short, long, value_name = "SIZE")]
+    pub memory: Option<Size>,
+    /// Sets an environment variable in the container; may be repeated
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = pair)]
+    pub env: Vec<(String, String)>,
+    /// Labels the container; may be repeated
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = pair)]
+    pub label: Vec<(String, String)>,
+    /// The lease, after which it is stopped and removed, as in 30m or 2h
+    #[arg(long, value_name = "SPAN")]
+    pub ttl: Option<Span>,
+    /// The user in the container, as NAME or UID, with :GROUP or :GID
+    #[arg(short, long)]
+    pub user: Option<String>,
+    /// The working folder in the container
+    #[arg(short, long, value_name = "FOLDER")]
+    pub workdir: Option<String>,
+    /// Replaces the image's entry point; an empty one removes it
+    #[arg(long, value_name = "PROGRAM")]
+    pub entrypoint: Option<String>,
+    /// Gives the main process a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// When to fetch the image
+    #[arg(long, value_name = "WHEN", default_value = "missing")]
+    pub pull: Pull,
+    /// Waits until the container has ended, and ends with its exit code
+    #[arg(long)]
+    pub wait: bool,
+    /// Checks everything and makes nothing
+    #[arg(long, conflicts_with = "wait")]
+    pub dry_run: bool,
+}
+
+/// When to fetch the image.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Pull {
+    /// When the engine lacks it.
+    Missing,
+    /// Each time.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+pub(crate) async fn run(args: CreateArgs, context: &Context<'_>) -> Result<Status> {
+    let (wait, dry_run) = (args.wait, args.dry_run);
+    let request = request(args, context)?;
+    let key = random_key()?;
+    let target = context.target().await?;
+    let (output, items) = pipe(0);
+    let (made, ()) = tokio::join!(target.create(request, key, output), context.out.steps().follow(items));
+    let mut info = made?;
+    if dry_run {
+        context.out.note("nothing was made: this is what there would be");
+    }
+    if !wait {
+        context.out.show(&info)?;
+        return Ok(Status::DONE);
+    }
+    let exit = target.wait(info.id.as_str()).await?;
+    info = target.show(info.id.as_str()).await.unwrap_or(info);
+    context.out.show(&info)?;
+    Ok(Status::of(&exit))
+}
+
+fn request(args: CreateArgs, context: &Context<'_>) -> Result<CreateRequest> {
+    Ok(CreateRequest {
+        runtime: context.runtime(args.runtime)?,
+        name: args.name,
+        entrypoint: args.entrypoint.map(|program| if program.is_empty() { vec![] } else { vec![program] }),
+        command: args.command,
+        env: BTreeMap::from_iter(args.env),
+        labels: BTreeMap::from_iter(args.label),
+        user: args.user,
+        workdir: args.workdir,
+        tty: args.tty,
+        milli_cpus: args.cpus,
+        memory_bytes: args.memory.map(|size| size.0),
+        ports: args.publish,
+        extra_ports: args.ports,
+        gpus: args.gpus,
+        ttl_s: args.ttl.map(|span| span.0.as_secs()),
+        pull: args.pull.into(),
+        dry_run: args.dry_run,
+        ..CreateRequest::new(args.image)
+    })
+}
+
+/// Makes a key under which the host does the request once, however often it arrives.
+fn random_key() -> Result<IdempotencyKey> {
+    let mut bytes = [0_u8; 16];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .map_err(|error| CliError::io("the system gives no random numbers", &error.into()))?;
+    Ok(format!("{:032x}", u128::from_ne_bytes(bytes)).parse()?)
+}
+
+impl From<Pull> for PullPolicy {
+    fn from(pull: Pull) -> Self {
+        match pull {
+            Pull::Missing => Self::Missing,
+            Pull::Always => Self::Always,
+            Pull::Never => Self::Never,
+        }
+    }
+}
+
+/// Reads `NAME=VALUE`; the value may be empty and have more of `=`.
+pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        Some(_) => Err(format!("{text:?} has no name before the '='")),
+        None => Err(format!("{text:?} has no value: write {text}=VALUE")),
+    }
+}
+
+fn milli_cpus(text: &str) -> Result<u32, String> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let cpus = text.parse::<f64>().ok().filter(|cpus| plain && (0.001..=65_536.0).contains(cpus));
+    let cpus =
+        cpus.ok_or_else(|| format!("{text:?} is not a number of CPUs: it is at least 0.001, as in 1.5"))?;
+    Ok((cpus * 1_000.0).round() as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use clap::Parser as _;
+
+    fn args(line: &str) -> CreateArgs {
+        match Cli::try_parse_from(line.split(' ')).unwrap().command {
+            Command::Create(args) => *args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_is_everything_after_the_image() {
+        assert_eq!(args("gx create debian -- sh -c x").command, ["sh", "-c", "x"]);
+        assert_eq!(args("gx create debian sh -c x --name y").command, ["sh", "-c", "x", "--name", "y"]);
+        let named = args("gx create debian --name web -- -x");
+        assert_eq!((named.name.unwrap().as_str(), named.command), ("web", vec!["-x".to_owned()]));
+        assert!(Cli::try_parse_from(["gx", "create", "debian", "--nmae", "web"]).is_err());
+    }
+
+    #[test]
+    fn sizes_ports_and_pairs_are_read_as_people_write_them() {
+        let args =
+            args("gx create -p 80 -p 8080:53/udp --cpus 1.5 --memory 2g --ttl 1h30m -e A=b=c -e B= debian");
+        assert_eq!(args.publish[1].host_port, Some(8080));
+        assert_eq!(args.cpus, Some(1_500));
+        assert_eq!(args.memory, Some(Size(2 << 30)));
+        assert_eq!(args.ttl.unwrap().0.as_secs(), 5_400);
+        assert_eq!(args.env, [("A".into(), "b=c".into()), ("B".into(), String::new())]);
+        for bad in ["0", "-1", "1e3", "inf", "x", "0.0001", "99999999"] {
+            assert!(milli_cpus(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_empty_entry_point_removes_the_images() {
+        let out = crate::Out::new(&crate::cli::Globals::default());
+        let context = Context::new(crate::cli::Globals::default(), &out);
+        let args =
+            CreateArgs { entrypoint: Some(String::new()), ..args("gx create --runtime docker debian") };
+        assert_eq!(request(args, &context).unwrap().entrypoint, Some(vec![]));
+    }
+
+    #[test]
+    fn no_two_keys_are_the_same() {
+        assert_ne!(random_key().unwrap(), random_key().unwrap());
+    }
+}

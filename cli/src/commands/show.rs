@@ -1,0 +1,73 @@
+//! `gx show`: everything about one container.
+
+use clap::Args;
+use clap_complete::ArgValueCandidates;
+use gx_core::Gpus;
+use gx_core::api::ContainerInfo;
+
+use super::{Context, completions, list};
+use crate::error::Result;
+use crate::output::{Pairs, Show, View, human};
+
+const EXAMPLES: &str = "\
+Examples:
+  gx show web
+  gx show 3f2a --json | jq .ports";
+
+/// What `gx show` takes.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ShowArgs {
+    /// Its id, shortened as far as it is unique, or its name
+    #[arg(value_name = "ID", add = ArgValueCandidates::new(completions::containers))]
+    pub id: String,
+}
+
+pub(crate) async fn run(args: ShowArgs, context: &Context<'_>) -> Result {
+    let info = context.target().await?.show(&args.id).await?;
+    context.out.show(&info)
+}
+
+impl Show for ContainerInfo {
+    fn text(&self, view: &View) -> String {
+        let since = |at| format!("{} ({})", human::moment(at), human::ago(at, view.now));
+        let lease =
+            self.expires_at.map(|at| format!("{} ({})", human::moment(at), human::until(at, view.now)));
+        let labels = self.labels.iter().map(|(key, value)| format!("{key}={value}"));
+        Pairs::new()
+            .pair("name", &self.name)
+            .pair("id", &self.id)
+            .pair("runtime", &self.runtime)
+            .pair("image", &self.image)
+            .pair("state", list::state(self))
+            .some("created", self.created_at.map(since))
+            .some("started", self.started_at.map(since))
+            .some("ended", self.exit.as_ref().and_then(|exit| exit.finished_at).map(since))
+            .some("lease ends", lease)
+            .pair("ports", human::ports(&self.ports))
+            .some("gpus", (self.gpus != Gpus::None).then_some(&self.gpus))
+            .pair("labels", labels.collect::<Vec<_>>().join(", "))
+            .some("owner", self.owner)
+            .text(view)
+    }
+
+    fn ids(&self, _: &View) -> String {
+        format!("{}\n", self.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gx_core::ContainerState;
+
+    #[test]
+    fn what_is_not_there_is_left_out() {
+        let info = list::tests::container("web", ContainerState::Running);
+        assert_eq!(
+            info.text(&View::plain()),
+            "name      web\nid        0123456789abcdef\nruntime   docker\nimage     debian\nstate     running\n\
+             created   1969-12-31T23:58:00Z (2 minutes ago)\nports     127.0.0.1:20000 → 80/tcp\n"
+        );
+    }
+}

@@ -1,0 +1,102 @@
+//! `gx specs`: what a machine is and lends.
+
+use clap::Args;
+use gx_core::api::{CpuSpecs, GpuSpecs, LimitSpecs, ServerSpecs};
+
+use super::{Context, runtimes};
+use crate::error::{CliError, Result};
+use crate::output::{Pairs, Show, View, human};
+
+const EXAMPLES: &str = "\
+Examples:
+  gx specs                  this machine
+  gx specs 192.168.1.7      another one
+  gx specs --json | jq .gpus";
+
+/// What `gx specs` takes.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct SpecsArgs {
+    /// The host's address as HOST[:PORT]; without it what --on says
+    #[arg(value_name = "PEER")]
+    pub peer: Option<String>,
+}
+
+pub(crate) async fn run(args: SpecsArgs, context: &Context<'_>) -> Result {
+    if args.peer.is_some() && context.globals.on.is_some() {
+        return Err(CliError::usage("the host is named twice").hint("leave out either PEER or --on"));
+    }
+    let specs = context.target_on(args.peer).await?.specs().await?;
+    context.out.show(&specs)
+}
+
+impl Show for ServerSpecs {
+    fn text(&self, view: &View) -> String {
+        let space = |space: gx_core::api::SpaceSpecs| {
+            format!("{} free of {}", human::bytes(space.free_bytes), human::bytes(space.total_bytes))
+        };
+        let pairs = Pairs::new()
+            .pair("host", &self.hostname)
+            .some("node", self.node_id)
+            .pair("version", &self.version)
+            .pair("platform", &self.platform)
+            .pair("kernel", &self.kernel)
+            .pair("cpu", cpu(&self.cpu))
+            .pair("memory", space(self.memory))
+            .pair("disk", space(self.disk))
+            .pair("load", self.load.map(|load| format!("{load:.2}")).join(" "))
+            .pair("lends", lends(&self.limits));
+        let pairs = match self.gpus.as_slice() {
+            [] => pairs.pair("gpus", "none"),
+            gpus => gpus.iter().fold(pairs, |pairs, gpu| pairs.pair("gpu", describe(gpu))),
+        };
+        format!("{}\n{}", pairs.text(view), runtimes::table(&self.runtimes).text(view))
+    }
+}
+
+fn cpu(cpu: &CpuSpecs) -> String {
+    let cores = if cpu.cores > 0 { format!("{} cores, ", cpu.cores) } else { String::new() };
+    format!("{} ({cores}{} threads)", cpu.model, cpu.threads).trim_start().to_owned()
+}
+
+fn describe(gpu: &GpuSpecs) -> String {
+    let memory =
+        format!("{} of {}", human::bytes(gpu.memory_used_bytes), human::bytes(gpu.memory_total_bytes));
+    let busy = gpu.utilisation_percent.map(|percent| format!(", {percent}% busy")).unwrap_or_default();
+    format!("{}: {}, {memory} used{busy}, driver {}, {}", gpu.index, gpu.name, gpu.driver, gpu.uuid)
+}
+
+fn lends(limits: &LimitSpecs) -> String {
+    [
+        limits.containers.map(|number| format!("{number} containers")),
+        limits.milli_cpus.map(|milli| format!("{} CPUs each", human::cpus(milli))),
+        limits.memory_bytes.map(|bytes| format!("{} memory each", human::bytes(bytes))),
+        limits.gpus.map(|number| format!("{number} GPUs each")),
+        limits.pids.map(|number| format!("{number} processes each")),
+        limits.ttl_s.map(|seconds| {
+            format!("for {} at most", gx_core::units::Span(std::time::Duration::from_secs(seconds)))
+        }),
+    ]
+    .into_iter()
+    .flatten()
+    .collect::<Vec<_>>()
+    .join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn specs_are_pairs_and_a_table_of_runtimes() {
+        let specs = ServerSpecs {
+            hostname: "lab\u{1b}[2J".into(),
+            limits: LimitSpecs { milli_cpus: Some(1_500), ttl_s: Some(7_200), ..LimitSpecs::default() },
+            ..ServerSpecs::default()
+        };
+        let text = specs.text(&View::plain());
+        assert!(text.starts_with("host     lab\n"), "{text}");
+        assert!(text.contains("lends    1.5 CPUs each, for 2h at most\n"), "{text}");
+        assert!(text.contains("\nRUNTIME"), "{text}");
+    }
+}

@@ -1,0 +1,94 @@
+//! Rows in columns, and pairs below one another. Every cell is cleaned on its way in.
+
+use comfy_table::{ContentArrangement, Table as Grid, presets};
+
+use super::{View, clean};
+
+/// Rows in columns under headings, as `docker ps` prints them.
+pub(crate) struct Table {
+    grid: Grid,
+}
+
+impl Table {
+    pub(crate) fn new<const N: usize>(headings: [&str; N]) -> Self {
+        let mut grid = bare();
+        grid.set_header(headings.map(str::to_uppercase));
+        Self { grid }
+    }
+
+    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
+        self.grid.add_row(cells.map(|cell| clean::line(&cell).into_owned()));
+    }
+
+    pub(crate) fn text(mut self, view: &View) -> String {
+        let text = trimmed(&mut self.grid);
+        let (heading, rows) = text.split_once('\n').unwrap_or((&text, ""));
+        let heading = view.bold(heading);
+        if rows.is_empty() { format!("{heading}\n") } else { format!("{heading}\n{rows}\n") }
+    }
+}
+
+/// Pairs of a name and a value; those without a value are left out.
+pub(crate) struct Pairs(Vec<(&'static str, String)>);
+
+impl Pairs {
+    pub(crate) fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    pub(crate) fn pair(mut self, name: &'static str, value: impl ToString) -> Self {
+        let value = value.to_string();
+        if !value.is_empty() {
+            self.0.push((name, clean::line(&value).into_owned()));
+        }
+        self
+    }
+
+    pub(crate) fn some(self, name: &'static str, value: Option<impl ToString>) -> Self {
+        match value {
+            Some(value) => self.pair(name, value),
+            None => self,
+        }
+    }
+
+    pub(crate) fn text(self, view: &View) -> String {
+        let width = self.0.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let line = |(name, value): (&str, String)| {
+            let name = view.dim(&format!("{name:width$}"));
+            format!("{name}   {value}\n")
+        };
+        self.0.into_iter().map(line).collect()
+    }
+}
+
+fn bare() -> Grid {
+    let mut grid = Grid::new();
+    grid.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    grid
+}
+
+fn trimmed(grid: &mut Grid) -> String {
+    for column in grid.column_iter_mut() {
+        column.set_padding((0, 3));
+    }
+    grid.trim_fmt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_stand_below_one_another_without_trailing_spaces() {
+        let mut table = Table::new(["id", "name"]);
+        table.row(["1".into(), "\u{1b}[31mwéb\n".into()]);
+        table.row(["22".into(), String::new()]);
+        assert_eq!(table.text(&View::plain()), "ID   NAME\n1    wéb\n22\n");
+    }
+
+    #[test]
+    fn pairs_leave_out_what_is_not_there() {
+        let pairs = Pairs::new().pair("name", "web").pair("ports", "").some("lease", None::<String>);
+        assert_eq!(pairs.pair("id", 7).text(&View::plain()), "name   web\nid     7\n");
+    }
+}

@@ -1,0 +1,170 @@
+//! Where a command acts: this machine's own node, in process, or a host over HTTP. Both have the same methods.
+
+use std::sync::Arc;
+
+use gx_client::Client;
+use gx_core::api::{
+    BuildQuery, ContainerInfo, ContainerList, CreateRequest, ImageInfo, ImageList, PullBody, RuntimeStatus,
+    ServerSpecs,
+};
+use gx_core::runtime::{ExecSpec, LogOptions, RemoveOptions, StopOptions};
+use gx_core::stream::{Input, Output};
+use gx_core::{ContainerId, Exit, IdempotencyKey, PluginName};
+use gx_host::HostOptions;
+use gx_server::{Caller, Node, NodeOptions};
+
+use crate::cli::{Environment, VERSION};
+use crate::error::{CliError, Result};
+use crate::settings::Settings;
+
+/// The word for this machine.
+const LOCAL: &str = "local";
+
+/// Where a command acts.
+pub(crate) enum Target {
+    /// This machine, in process.
+    Local(Arc<Node>),
+    /// A host.
+    Host(Client),
+}
+
+/// Calls the same method of either, the node's with the caller in front.
+macro_rules! either {
+    ($target:expr, $method:ident($($argument:expr),*)) => {
+        match $target {
+            Target::Local(node) => Ok(node.$method(&Caller::Host, $($argument),*).await?),
+            Target::Host(client) => Ok(client.$method($($argument),*).await?),
+        }
+    };
+}
+
+impl Target {
+    /// Opens what the configuration, the environment or `--on` says.
+    pub(crate) async fn open(settings: &Settings, environment: &Environment) -> Result<Self> {
+        match settings.config.client.on.as_str() {
+            LOCAL => Ok(Self::Local(open_node(settings, environment).await?)),
+            "best" => Err(CliError::usage("gx cannot choose a host by itself yet")
+                .hint("--on takes `local`, or a host's address as HOST[:PORT]")),
+            address => Ok(Self::Host(Client::new(address)?)),
+        }
+    }
+
+    /// Lets what was cancelled clean up after itself.
+    pub(crate) async fn close(&self) {
+        match self {
+            Self::Local(node) => node.shutdown().await,
+            // The host cleans up by itself when the connection goes.
+            Self::Host(_) => {}
+        }
+    }
+
+    pub(crate) async fn create(
+        &self,
+        request: CreateRequest,
+        key: IdempotencyKey,
+        progress: Output,
+    ) -> Result<ContainerInfo> {
+        either!(self, create(request, Some(key), progress))
+    }
+
+    pub(crate) async fn list(&self) -> Result<ContainerList> {
+        either!(self, list())
+    }
+
+    pub(crate) async fn show(&self, id: &str) -> Result<ContainerInfo> {
+        either!(self, show(id))
+    }
+
+    pub(crate) async fn start(&self, id: &str) -> Result<ContainerInfo> {
+        either!(self, start(id))
+    }
+
+    pub(crate) async fn stop(&self, id: &str, options: StopOptions) -> Result<ContainerInfo> {
+        either!(self, stop(id, options))
+    }
+
+    pub(crate) async fn remove(&self, id: &str, options: RemoveOptions) -> Result<ContainerId> {
+        either!(self, remove(id, options))
+    }
+
+    pub(crate) async fn wait(&self, id: &str) -> Result<Exit> {
+        either!(self, wait(id))
+    }
+
+    pub(crate) async fn logs(&self, id: &str, options: LogOptions, out: Output) -> Result {
+        either!(self, logs(id, options, out))
+    }
+
+    pub(crate) async fn stats(&self, id: &str, every_ms: u32, out: Output) -> Result {
+        either!(self, stats(id, every_ms, out))
+    }
+
+    pub(crate) async fn exec(&self, id: &str, spec: ExecSpec, given: Input, out: Output) -> Result<Exit> {
+        either!(self, exec(id, spec, given, out))
+    }
+
+    pub(crate) async fn copy_in(&self, id: &str, path: &str, archive: Input) -> Result {
+        either!(self, copy_in(id, path, archive))
+    }
+
+    pub(crate) async fn copy_out(&self, id: &str, path: &str, out: Output) -> Result {
+        either!(self, copy_out(id, path, out))
+    }
+
+    pub(crate) async fn images(&self, runtime: Option<&PluginName>) -> Result<ImageList> {
+        either!(self, images(runtime))
+    }
+
+    pub(crate) async fn pull(&self, body: PullBody, progress: Output) -> Result<ImageInfo> {
+        either!(self, pull(body, progress))
+    }
+
+    pub(crate) async fn build(
+        &self,
+        query: BuildQuery,
+        context: Input,
+        progress: Output,
+    ) -> Result<ImageInfo> {
+        either!(self, build(query, context, progress))
+    }
+
+    pub(crate) async fn specs(&self) -> Result<ServerSpecs> {
+        match self {
+            Self::Local(node) => Ok(node.specs().await),
+            Self::Host(client) => Ok(client.specs().await?),
+        }
+    }
+
+    pub(crate) async fn runtimes(&self) -> Result<Vec<RuntimeStatus>> {
+        either!(self, runtimes())
+    }
+}
+
+/// Opens this machine's own node.
+pub(crate) async fn open_node(settings: &Settings, environment: &Environment) -> Result<Arc<Node>> {
+    let options = NodeOptions {
+        config: settings.config.clone(),
+        plugins: host_options(settings, environment)?,
+        data: settings.data.clone(),
+        version: VERSION.to_owned(),
+    };
+    Ok(Node::open(options).await?)
+}
+
+/// Returns what the plugins of this machine are opened with.
+pub(crate) fn host_options(settings: &Settings, environment: &Environment) -> Result<HostOptions> {
+    let program =
+        std::env::current_exe().map_err(|error| CliError::io("cannot find the program itself", &error))?;
+    let beside = program.parent().map(std::path::Path::to_owned).unwrap_or_default();
+    Ok(HostOptions {
+        config: settings.config.plugins.clone(),
+        config_origin: settings.origin(),
+        config_text: settings.text.clone(),
+        bundled_dirs: vec![beside.clone(), beside.join("../lib/gx")],
+        store: settings.data.join("plugins"),
+        state: settings.data.join("plugin-state"),
+        child_program: program,
+        child_env: environment.child.clone(),
+        host_version: VERSION.to_owned(),
+    })
+}

@@ -1,0 +1,223 @@
+//! A runtime around the mock that can hold calls up, make them fail, and tell which are under way.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use gx_core::plugin::*;
+use gx_core::stream::MAX_ITEM_BYTES;
+use gx_plugin_mock::{Config, Mock};
+use tokio::sync::Semaphore;
+
+pub(super) struct Probe {
+    inner: Mock,
+    switch: PathBuf,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    calls: HashMap<&'static str, usize>,
+    under_way: HashMap<&'static str, usize>,
+    gates: HashMap<&'static str, Arc<Semaphore>>,
+    failures: HashMap<&'static str, VecDeque<RuntimeError>>,
+    specs: Vec<ContainerSpec>,
+    flooding: bool,
+    written: usize,
+}
+
+/// A call that is under way.
+struct UnderWay(Arc<Mutex<State>>, &'static str);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        *self.0.lock().unwrap().under_way.entry(self.1).or_default() -= 1;
+    }
+}
+
+impl Probe {
+    pub(super) async fn new(folder: &Path, name: &str) -> Self {
+        let switch = folder.join(format!("{name}.up"));
+        std::fs::write(&switch, "").unwrap();
+        let config = Config { switch: Some(switch.clone()), ..Config::default() };
+        let context = PluginContext {
+            name: name.parse().unwrap(),
+            state_dir: folder.to_owned(),
+            host_version: "0.0.0".to_owned(),
+        };
+        let inner = Mock::connect(config, context).await.unwrap();
+        Self { inner, switch, state: Arc::default() }
+    }
+
+    /// Takes the engine down.
+    pub(super) fn down(&self) {
+        std::fs::remove_file(&self.switch).unwrap();
+    }
+
+    /// Brings the engine back.
+    pub(super) fn up(&self) {
+        std::fs::write(&self.switch, "").unwrap();
+    }
+
+    /// Holds calls of a method up until [`open`](Self::open).
+    pub(super) fn close(&self, method: &'static str) {
+        self.state.lock().unwrap().gates.insert(method, Arc::new(Semaphore::new(0)));
+    }
+
+    pub(super) fn open(&self, method: &'static str) {
+        if let Some(gate) = self.state.lock().unwrap().gates.remove(method) {
+            gate.add_permits(Semaphore::MAX_PERMITS / 2);
+        }
+    }
+
+    /// Makes the next call of a method fail.
+    pub(super) fn fail(&self, method: &'static str, error: RuntimeError) {
+        self.state.lock().unwrap().failures.entry(method).or_default().push_back(error);
+    }
+
+    /// Makes logs and exec write without end.
+    pub(super) fn flood(&self) {
+        self.state.lock().unwrap().flooding = true;
+    }
+
+    /// Returns how many bytes were written in a flood.
+    pub(super) fn written(&self) -> usize {
+        self.state.lock().unwrap().written
+    }
+
+    async fn pour(&self, out: &Output) {
+        let piece = vec![b'x'; MAX_ITEM_BYTES];
+        while out.stdout(&piece).await.is_ok() {
+            self.state.lock().unwrap().written += piece.len();
+        }
+    }
+
+    fn floods(&self) -> bool {
+        self.state.lock().unwrap().flooding
+    }
+
+    /// Returns how often a method was called.
+    pub(super) fn calls(&self, method: &'static str) -> usize {
+        self.state.lock().unwrap().calls.get(method).copied().unwrap_or_default()
+    }
+
+    /// Returns how many calls of a method are under way.
+    pub(super) fn under_way(&self, method: &'static str) -> usize {
+        self.state.lock().unwrap().under_way.get(method).copied().unwrap_or_default()
+    }
+
+    /// Returns every spec the engine was given.
+    pub(super) fn specs(&self) -> Vec<ContainerSpec> {
+        self.state.lock().unwrap().specs.clone()
+    }
+
+    /// Makes a container behind the node's back.
+    pub(super) async fn plant(&self, spec: ContainerSpec) -> ContainerId {
+        self.inner.create(spec).await.unwrap()
+    }
+
+    /// Returns every container in the engine.
+    pub(super) async fn all(&self) -> Vec<Container> {
+        gx_core::runtime::list_all(&self.inner, ListFilter::default()).await.unwrap()
+    }
+
+    async fn enter(&self, method: &'static str) -> Result<UnderWay> {
+        let gate = {
+            let mut state = self.state.lock().unwrap();
+            *state.calls.entry(method).or_default() += 1;
+            *state.under_way.entry(method).or_default() += 1;
+            state.gates.get(method).cloned()
+        };
+        let under_way = UnderWay(self.state.clone(), method);
+        if let Some(gate) = gate {
+            gate.acquire().await.unwrap().forget();
+        }
+        match self.state.lock().unwrap().failures.get_mut(method).and_then(VecDeque::pop_front) {
+            Some(error) => Err(error),
+            None => Ok(under_way),
+        }
+    }
+}
+
+#[async_trait]
+impl Runtime for Probe {
+    async fn capabilities(&self) -> Result<Capabilities> {
+        self.inner.capabilities().await
+    }
+    async fn info(&self) -> Result<RuntimeInfo> {
+        self.inner.info().await
+    }
+    async fn health(&self) -> Result<Health> {
+        let _call = self.enter("health").await?;
+        self.inner.health().await
+    }
+    async fn pull(&self, request: PullRequest, out: Output) -> Result<Image> {
+        let _call = self.enter("pull").await?;
+        self.inner.pull(request, out).await
+    }
+    async fn images(&self) -> Result<Vec<Image>> {
+        self.inner.images().await
+    }
+    async fn image(&self, image: ImageRef) -> Result<Option<Image>> {
+        self.inner.image(image).await
+    }
+    async fn build(&self, request: BuildRequest, context: Input, out: Output) -> Result<Image> {
+        let _call = self.enter("build").await?;
+        self.inner.build(request, context, out).await
+    }
+    async fn create(&self, spec: ContainerSpec) -> Result<ContainerId> {
+        let _call = self.enter("create").await?;
+        self.state.lock().unwrap().specs.push(spec.clone());
+        self.inner.create(spec).await
+    }
+    async fn start(&self, id: ContainerId) -> Result<()> {
+        let _call = self.enter("start").await?;
+        self.inner.start(id).await
+    }
+    async fn wait(&self, id: ContainerId) -> Result<Exit> {
+        let _call = self.enter("wait").await?;
+        self.inner.wait(id).await
+    }
+    async fn stop(&self, id: ContainerId, options: StopOptions) -> Result<()> {
+        let _call = self.enter("stop").await?;
+        self.inner.stop(id, options).await
+    }
+    async fn remove(&self, id: ContainerId, options: RemoveOptions) -> Result<()> {
+        let _call = self.enter("remove").await?;
+        self.inner.remove(id, options).await
+    }
+    async fn inspect(&self, id: ContainerId) -> Result<Container> {
+        self.inner.inspect(id).await
+    }
+    async fn list(&self, filter: ListFilter, out: Output) -> Result<()> {
+        let _call = self.enter("list").await?;
+        self.inner.list(filter, out).await
+    }
+    async fn logs(&self, id: ContainerId, options: LogOptions, out: Output) -> Result<()> {
+        let _call = self.enter("logs").await?;
+        if self.floods() {
+            self.pour(&out).await;
+            return Ok(());
+        }
+        self.inner.logs(id, options, out).await
+    }
+    async fn exec(&self, id: ContainerId, spec: ExecSpec, input: Input, out: Output) -> Result<Exit> {
+        let _call = self.enter("exec").await?;
+        if self.floods() {
+            self.pour(&out).await;
+            return Ok(Exit::default());
+        }
+        self.inner.exec(id, spec, input, out).await
+    }
+    async fn copy_in(&self, id: ContainerId, path: String, archive: Input) -> Result<()> {
+        let _call = self.enter("copy_in").await?;
+        self.inner.copy_in(id, path, archive).await
+    }
+    async fn copy_out(&self, id: ContainerId, path: String, out: Output) -> Result<()> {
+        self.inner.copy_out(id, path, out).await
+    }
+    async fn stats(&self, id: ContainerId, every_ms: u32, out: Output) -> Result<()> {
+        let _call = self.enter("stats").await?;
+        self.inner.stats(id, every_ms, out).await
+    }
+}
