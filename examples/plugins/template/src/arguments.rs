@@ -1,5 +1,7 @@
 //! What is asked for, as the engine's program takes it.
 
+use std::time::Duration;
+
 use gx_core::plugin::*;
 
 /// Returns the words of `create`.
@@ -59,10 +61,10 @@ pub(crate) fn logs(id: &ContainerId, options: &LogOptions) -> Vec<String> {
     words.flag("--follow", options.follow);
     words.flag("--timestamps", options.timestamps);
     options.tail.iter().for_each(|lines| words.option("--tail", &lines.to_string()));
-    options.since.iter().for_each(|since| words.option("--since", &since.to_string()));
-    // The program takes the last moment for a part of it.
-    let until = options.until.map(|until| Timestamp(until.0 - std::time::Duration::from_nanos(1)));
-    until.iter().for_each(|until| words.option("--until", &until.to_string()));
+    // Some programs leave out what was written at `since`, some tell what was written at `until`.
+    let before = |at: Option<Timestamp>| at.map(|at| Timestamp(at.0 - Duration::from_nanos(1)).to_string());
+    before(options.since).iter().for_each(|since| words.option("--since", since));
+    before(options.until).iter().for_each(|until| words.option("--until", until));
     words.0.push(id.to_string());
     words.0
 }

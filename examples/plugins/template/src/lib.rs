@@ -137,9 +137,10 @@ impl Runtime for TemplateRuntime {
     }
 
     async fn signal(&self, id: ContainerId, signal: String) -> Result<()> {
-        if signal.is_empty() {
-            // The program would take it for SIGKILL.
-            return Err(RuntimeError::new(ErrorCode::InvalidArgument, "the signal is empty").field("signal"));
+        if !signal.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+            // The program would take "" for SIGKILL, and "-1" for an option or for none.
+            let message = format!("no signal {signal:?}");
+            return Err(RuntimeError::new(ErrorCode::InvalidArgument, message).field("signal"));
         }
         self.engine.run(["kill", "--signal", &signal, id.as_str()]).await.map(drop)
     }
