@@ -42,7 +42,8 @@ pub struct ContainerSpec {
     pub name: ContainerName,
     /// The image, which the engine already has.
     pub image: ImageRef,
-    /// Replaces the image's entry point; `None` leaves it, an empty list removes it.
+    /// Replaces the image's entry point, and drops its command; `None` leaves both, an empty list removes the entry
+    /// point.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entrypoint: Option<Vec<String>>,
     /// Replaces the image's command; empty leaves it.

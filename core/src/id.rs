@@ -82,11 +82,14 @@ macro_rules! text_newtype {
 }
 
 text_newtype!(
-    /// The id an engine gives to a container: 1 to 128 characters of `[A-Za-z0-9_.-]`.
+    /// The id an engine gives to a container: 1 to 128 characters of `[A-Za-z0-9_.-]`, the first a letter or digit,
+    /// so that none is a path.
     ContainerId,
     "container id",
-    "it has 1 to 128 letters, digits, '_', '.' or '-'",
-    |text| (1..=128).contains(&text.len()) && text.bytes().all(word_byte)
+    "it has 1 to 128 letters, digits, '_', '.' or '-', and begins with a letter or digit",
+    |text| (1..=128).contains(&text.len())
+        && text.bytes().all(word_byte)
+        && text.as_bytes()[0].is_ascii_alphanumeric()
 );
 
 text_newtype!(
@@ -286,7 +289,9 @@ mod tests {
             assert!(bad.parse::<ContainerName>().is_err(), "{bad:?}");
         }
         assert!("1podman".parse::<PluginName>().is_err());
-        assert!("a/../b".parse::<ContainerId>().is_err());
+        for bad in ["a/../b", "..", ".", "-rf", ""] {
+            assert!(bad.parse::<ContainerId>().is_err(), "{bad:?}");
+        }
     }
 
     proptest! {
