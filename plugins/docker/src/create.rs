@@ -4,73 +4,88 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::errors::Error;
-use bollard::models::ContainerCreateBody;
+use bollard::models::{ContainerCreateBody, ContainerSummaryStateEnum};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
 };
 use gx_core::container::label;
-use gx_core::{ContainerId, ContainerSpec, ErrorCode, RuntimeError};
+use gx_core::{ContainerId, ContainerSpec, ContainerState, ErrorCode, RuntimeError};
+use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
 use crate::engine::{Engine, to_the_end};
 use crate::spec;
 
-/// How long a name may be taken by a container that cannot be seen yet: another create that is under way.
+/// How long a name may be taken by a container that cannot be seen yet or any more: another create or a removal is
+/// under way.
 const BIRTH: Duration = Duration::from_secs(30);
 const BIRTH_POLL: Duration = Duration::from_millis(20);
 
 /// Makes a container, or finds the one that an equal request made.
 ///
-/// With a key it is looked for by label first. Two at the same time both find nothing; then the engine's unique
-/// names decide, and who comes second finds the first by its name. Two requests with one key under two names at
-/// the same time are two containers: a host derives the name from the key.
+/// With a key it is looked for by label first. Of two at the same time in one program the second waits for the
+/// first, and for what that leaves behind if nobody wants it any more. In two programs both find nothing; then the
+/// engine's unique names decide, and who comes second finds the first by its name. Two programs with one key and
+/// two names make two containers: a host derives the name from the key.
 pub(crate) async fn create(engine: &Arc<Engine>, spec: ContainerSpec) -> Result<ContainerId, RuntimeError> {
     let engine = engine.clone();
-    let made = to_the_end(async move { engine_create(engine, spec).await }).await?;
+    let made = to_the_end(async move {
+        let mut turns = Vec::new();
+        if let Some(key) = spec.key() {
+            turns.push(engine.creating.take(format!("key {key}")).await);
+        }
+        turns.push(engine.creating.take(format!("name {}", spec.name)).await);
+        let (id, is_new) = engine_create(&engine, spec).await?;
+        Ok(Made { id, undo: is_new.then_some(engine), turns: turns })
+    })
+    .await?;
     Ok(made.keep())
 }
 
 /// A container that is removed again unless it is kept: whoever asked may be gone when it is there.
 struct Made {
     id: ContainerId,
-    remove: Option<Arc<Engine>>,
+    undo: Option<Arc<Engine>>,
+    turns: Vec<OwnedMutexGuard<()>>,
 }
 
 impl Made {
     fn keep(mut self) -> ContainerId {
-        self.remove = None;
+        self.undo = None;
         self.id.clone()
     }
 }
 
 impl Drop for Made {
     fn drop(&mut self) {
-        let (Some(engine), Ok(runtime)) = (self.remove.take(), tokio::runtime::Handle::try_current()) else {
+        let (Some(engine), Ok(runtime)) = (self.undo.take(), tokio::runtime::Handle::try_current()) else {
             return;
         };
-        let id = self.id.clone();
+        let (id, turns) = (self.id.clone(), std::mem::take(&mut self.turns));
         runtime.spawn(async move {
             let options = RemoveContainerOptionsBuilder::default().v(true).force(true).build();
             let _ = engine.docker.remove_container(id.as_str(), Some(options)).await;
+            drop(turns);
         });
     }
 }
 
-async fn engine_create(engine: Arc<Engine>, wanted: ContainerSpec) -> Result<Made, RuntimeError> {
+/// Returns the container and whether it is a new one.
+async fn engine_create(engine: &Engine, wanted: ContainerSpec) -> Result<(ContainerId, bool), RuntimeError> {
     let identity = Identity::of(&wanted);
-    if let Some(id) = by_key(&engine, &identity).await? {
-        return Ok(Made { id, remove: None });
+    if let Some(id) = by_key(engine, &identity).await? {
+        return Ok((id, false));
     }
     let name = wanted.name.to_string();
     let body = spec::create_body(wanted, &engine.config);
     let deadline = Instant::now() + BIRTH;
     loop {
-        match post(&engine, &name, &body).await {
-            Ok(id) => return Ok(Made { id, remove: Some(engine) }),
+        match post(engine, &name, &body).await {
+            Ok(id) => return Ok((id, true)),
             Err(error) if is_taken(&error) => {
                 let conflict = engine.error(error);
-                match by_name(&engine, &name, &identity).await? {
-                    Some(Namesake::Equal(id)) => return Ok(Made { id, remove: None }),
+                match by_name(engine, &name, &identity).await? {
+                    Some(Namesake::Equal(id)) => return Ok((id, false)),
                     Some(Namesake::OtherSpec) => return Err(other_spec(&identity)),
                     None if Instant::now() < deadline => tokio::time::sleep(BIRTH_POLL).await,
                     Some(Namesake::Stranger) | None => return Err(name_taken(&name, conflict)),
@@ -108,7 +123,8 @@ async fn by_key(engine: &Engine, identity: &Identity) -> Result<Option<Container
     let filters = [("label".to_owned(), vec![format!("{}={key}", label::KEY)])].into();
     let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
     let found = engine.docker.list_containers(Some(options)).await.map_err(|error| engine.error(error))?;
-    let Some(found) = found.into_iter().next() else { return Ok(None) };
+    let leaving = Some(ContainerSummaryStateEnum::REMOVING);
+    let Some(found) = found.into_iter().find(|container| container.state != leaving) else { return Ok(None) };
     if found.labels.unwrap_or_default().get(label::SPEC) != identity.spec.as_ref() {
         return Err(other_spec(identity));
     }
@@ -131,6 +147,9 @@ async fn by_name(engine: &Engine, name: &str, identity: &Identity) -> Result<Opt
         Err(Error::DockerResponseServerError { status_code: 404, .. }) => return Ok(None),
         Err(error) => return Err(engine.error(error)),
     };
+    if spec::state_of(&answer.state.unwrap_or_default()) == ContainerState::Removing {
+        return Ok(None);
+    }
     let labels = answer.config.and_then(|config| config.labels).unwrap_or_default();
     if identity.key.is_none() || labels.get(label::KEY) != identity.key.as_ref() {
         return Ok(Some(Namesake::Stranger));

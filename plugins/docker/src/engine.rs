@@ -14,6 +14,7 @@ use gx_core::{ContainerId, ErrorCode, RuntimeError};
 
 use crate::config::{Config, Endpoint};
 use crate::error::runtime_error;
+use crate::turns::Turns;
 use crate::wire::{self, Wire};
 
 /// Longer than any call lasts.
@@ -31,6 +32,8 @@ pub(crate) struct Engine {
     pub(crate) endpoint: Endpoint,
     /// The plugin's own table.
     pub(crate) config: Config,
+    /// Who is making a container.
+    pub(crate) creating: Turns,
     /// A folder for what does not fit into memory.
     pub(crate) scratch: PathBuf,
 }
@@ -46,7 +49,7 @@ impl Engine {
         let docker = wire::docker(&wire, &config)
             .map_err(|error| vec![ConfigIssue::new("host", error.to_string())])?;
         let patient = docker.clone().with_timeout(A_YEAR);
-        Ok(Self { docker, patient, wire, endpoint, config, scratch })
+        Ok(Self { docker, patient, wire, endpoint, config, creating: Turns::default(), scratch })
     }
 
     /// Returns what an error of the client means.

@@ -17,6 +17,7 @@ mod logs;
 mod spec;
 mod stats;
 mod system;
+mod turns;
 mod wire;
 
 use std::sync::Arc;

@@ -156,6 +156,18 @@ async fn a_dropped_create_leaves_no_container() {
 }
 
 #[tokio::test]
+async fn a_create_that_is_dropped_and_repeated_makes_one_that_stays() {
+    let Some(runtime) = runtime().await else { return };
+    for ms in [0, 2, 4, 8, 16] {
+        let spec = keyed(name().as_str(), "1");
+        let first = runtime.create(spec.clone());
+        let _ = tokio::time::timeout(Duration::from_millis(ms), first).await;
+        let made = Made::create(&runtime, spec).await;
+        runtime.start(made.id()).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_taken_port_is_named() {
     let Some(runtime) = runtime().await else { return };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
