@@ -192,7 +192,7 @@ impl CliError {
 
     fn of_plugin(error: ServerError) -> Self {
         match error {
-            ServerError::Plugin { error, .. } | ServerError::Plugins(error) => error.into(),
+            ServerError::Plugin { error, .. } | ServerError::Plugins(error) => (*error).into(),
             other => other.api().into(),
         }
     }
