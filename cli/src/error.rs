@@ -298,6 +298,7 @@ impl From<ServerError> for CliError {
             | ServerError::NoFreePort { .. }
             | ServerError::NoGpu { .. }
             | ServerError::NameTaken { .. }
+            | ServerError::NameInUse { .. }
             | ServerError::KeyReused
             | ServerError::State { .. }
             | ServerError::Key { .. }

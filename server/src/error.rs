@@ -170,6 +170,12 @@ pub enum ServerError {
         /// Where.
         runtime: PluginName,
     },
+    /// A container of this name is being made by another request.
+    #[error("the name {name} is being taken just now")]
+    NameInUse {
+        /// The name.
+        name: String,
+    },
     /// The idempotency key belongs to another request.
     #[error("the idempotency key was used for another request")]
     KeyReused,
@@ -240,7 +246,7 @@ impl ServerError {
             }
             Self::Full { .. } | Self::NoFreePort { .. } => ErrorCode::ResourceExhausted,
             Self::NoGpu { .. } | Self::Locked { .. } => ErrorCode::FailedPrecondition,
-            Self::NameTaken { .. } | Self::KeyReused => ErrorCode::AlreadyExists,
+            Self::NameTaken { .. } | Self::NameInUse { .. } | Self::KeyReused => ErrorCode::AlreadyExists,
             Self::NotAllowed { .. } | Self::NotLoopback { .. } => ErrorCode::PermissionDenied,
             Self::State { .. } | Self::Key { .. } | Self::Listen(_) | Self::Internal(_) => {
                 ErrorCode::Internal
@@ -259,7 +265,7 @@ impl ServerError {
             }
             Self::NoGpu { .. } => Some("gpus".to_owned()),
             Self::Invalid { field, .. } => Some(field.clone()),
-            Self::NameTaken { .. } => Some("name".to_owned()),
+            Self::NameTaken { .. } | Self::NameInUse { .. } => Some("name".to_owned()),
             Self::KeyReused => Some("key".to_owned()),
             Self::Runtime { error, .. } => error.field.clone(),
             Self::Plugin { .. }
@@ -313,7 +319,9 @@ impl ServerError {
                 Some("ask for fewer, or widen `ports` in [server.limits] on the host".to_owned())
             }
             Self::NoGpu { .. } => Some("gx specs shows the GPUs of a host".to_owned()),
-            Self::NameTaken { .. } => Some("choose another name, or leave it out".to_owned()),
+            Self::NameTaken { .. } | Self::NameInUse { .. } => {
+                Some("choose another name, or leave it out".to_owned())
+            }
             Self::KeyReused => Some("use a new key for a new request".to_owned()),
             Self::State { source, .. } => state_hint(source),
             Self::Key { .. } => Some("restore the file, or move it away to get a new identity".to_owned()),

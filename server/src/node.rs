@@ -150,12 +150,6 @@ impl Node {
         self.runtimes.names()
     }
 
-    /// Forgets what only a server keeps fresh.
-    pub(crate) fn forget(&self) {
-        self.unwatch();
-        self.forget_sample();
-    }
-
     /// Lists the caller's containers in all runtimes this node has used, newest first.
     ///
     /// # Errors

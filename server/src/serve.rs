@@ -31,8 +31,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// When a silent peer is asked for a sign of life.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Serves a node until `shutdown` is done, then waits for what is under way. Leases end and engines are watched while
-/// this runs. The node is still the caller's to shut down.
+/// Serves a node until `shutdown` is done, then waits for what is under way and shuts the node down. Leases end and
+/// engines are watched while this runs.
 ///
 /// # Errors
 /// [`ServerError::NotLoopback`], as nothing is encrypted yet; [`ServerError::Locked`] when the data folder has another
@@ -59,7 +59,7 @@ pub async fn run(listener: TcpListener, node: Arc<Node>, shutdown: impl Future<O
     }
     connections.shutdown().await;
     background.shutdown().await;
-    node.forget();
+    node.shutdown().await;
     Ok(())
 }
 

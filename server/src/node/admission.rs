@@ -4,26 +4,22 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use gx_core::PluginName;
-
 use crate::error::{Result, ServerError};
 
 /// The containers that are being made.
 #[derive(Debug, Default)]
 pub(crate) struct Admission {
-    pending: Arc<Mutex<BTreeSet<Place>>>,
+    pending: Arc<Mutex<BTreeSet<String>>>,
     keys: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
 }
-
-/// Where a container is: its runtime and its name in the engine.
-pub(crate) type Place = (PluginName, String);
 
 /// A container that is being made; it counts until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Ticket {
-    place: Place,
-    before: BTreeSet<Place>,
-    pending: Arc<Mutex<BTreeSet<Place>>>,
+    /// No two containers of a node have the same name, in whichever runtimes.
+    name: String,
+    before: BTreeSet<String>,
+    pending: Arc<Mutex<BTreeSet<String>>>,
     ours: bool,
 }
 
@@ -46,11 +42,11 @@ impl Admission {
     }
 
     /// Gets in line. The containers that exist must be listed after this, and given to [`Ticket::admit`].
-    pub(crate) fn enter(&self, place: Place) -> Ticket {
+    pub(crate) fn enter(&self, name: String) -> Ticket {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         let before = pending.clone();
-        let ours = pending.insert(place.clone());
-        Ticket { place, before, pending: self.pending.clone(), ours }
+        let ours = pending.insert(name.clone());
+        Ticket { name, before, pending: self.pending.clone(), ours }
     }
 }
 
@@ -59,11 +55,10 @@ impl Ticket {
     /// else it was pending. So the last to be admitted has counted all others.
     ///
     /// # Errors
-    /// [`ServerError::Full`]; [`ServerError::NameTaken`] when the same name is being made just now.
-    pub(crate) fn admit(&self, listed: impl IntoIterator<Item = Place>, limit: u32) -> Result<()> {
+    /// [`ServerError::Full`]; [`ServerError::NameInUse`] when a container of this name is being made just now.
+    pub(crate) fn admit(&self, listed: impl IntoIterator<Item = String>, limit: u32) -> Result<()> {
         if !self.ours {
-            let (runtime, name) = self.place.clone();
-            return Err(ServerError::NameTaken { name, runtime });
+            return Err(ServerError::NameInUse { name: self.name.clone() });
         }
         let mut all = self.before.clone();
         all.extend(listed);
@@ -74,7 +69,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if self.ours {
-            self.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.place);
+            self.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
         }
     }
 }
@@ -83,26 +78,22 @@ impl Drop for Ticket {
 mod tests {
     use super::*;
 
-    fn place(name: &str) -> Place {
-        ("mock".parse().unwrap(), name.to_owned())
-    }
-
     #[test]
     fn what_is_pending_counts_once() {
         let admission = Admission::default();
-        let first = admission.enter(place("a"));
-        let second = admission.enter(place("b"));
+        let first = admission.enter("a".to_owned());
+        let second = admission.enter("b".to_owned());
         first.admit([], 1).unwrap();
         assert!(matches!(second.admit([], 1), Err(ServerError::Full { limit: 1 })));
-        second.admit([place("a")], 2).unwrap();
+        second.admit(["a".to_owned()], 2).unwrap();
     }
 
     #[test]
     fn a_name_that_is_being_made_is_taken() {
         let admission = Admission::default();
-        let first = admission.enter(place("a"));
-        assert!(matches!(admission.enter(place("a")).admit([], 9), Err(ServerError::NameTaken { .. })));
+        let first = admission.enter("a".to_owned());
+        assert!(matches!(admission.enter("a".to_owned()).admit([], 9), Err(ServerError::NameInUse { .. })));
         drop(first);
-        admission.enter(place("a")).admit([], 9).unwrap();
+        admission.enter("a".to_owned()).admit([], 9).unwrap();
     }
 }

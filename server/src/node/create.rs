@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use gx_core::api::{ContainerInfo, CreateRequest};
+use gx_core::api::{ContainerInfo, CreateRequest, PullPolicy};
 use gx_core::container::label;
 use gx_core::runtime::Feature;
 use gx_core::stream::Output;
@@ -44,6 +44,14 @@ struct Order {
     grant: Grant,
 }
 
+/// Where a container is to be made.
+struct Place {
+    name: PluginName,
+    runtime: Arc<dyn Runtime>,
+    /// Whether the image is there and need not be fetched.
+    has_image: bool,
+}
+
 impl Node {
     /// Makes a container and starts it, writing the progress of a pull, and returns it.
     ///
@@ -61,27 +69,27 @@ impl Node {
         out: Output,
     ) -> Result<ContainerInfo> {
         authorize(caller, Verb::Create, None)?;
-        let repeatable = key.is_some();
         let order = self.order(caller, request, key.unwrap_or_else(new_key))?;
         let wish = PortWish { ports: order.request.ports.clone(), extra: order.request.extra_ports };
         let wish = wish.check(&self.limits)?;
         let turn = self.admission.one_at_a_time(&order.key).await;
-        // Before a runtime is chosen: a repeated request is answered even where the default has changed since.
-        if repeatable && let Some(done) = self.repeated(&order).await? {
+        let ticket = self.admission.enter(order.name.to_string());
+        let (listing, place) = tokio::join!(self.ours(&[]), self.place(&order.request));
+        let listing = listing?;
+        // Before the place counts: a repeated request is answered even where the default runtime has changed since.
+        if let Some(done) = self.repeated(&order, &listing).await? {
             return Ok(done);
         }
-        let name = self.runtime_or_default(order.request.runtime.clone()).await?;
-        let runtime = self.runtimes.get(&name).await?;
-        self.check_gpus(&name, &runtime, &order.request.gpus).await?;
-        let ticket = self.admission.enter((name.clone(), order.engine_name()));
-        let listing = self.ours(&[]).await?;
+        let Place { name, runtime, has_image } = place?;
         order.check_name(&listing)?;
-        let places = listing.found.iter().map(|found| (found.name.clone(), found.container.name.clone()));
-        ticket.admit(places, self.limits.containers)?;
+        let names = listing.found.iter().map(|found| name_of(&found.container).to_owned());
+        ticket.admit(names, self.limits.containers)?;
         if order.request.dry_run {
             return self.rehearse(order, name, &wish, &taken_ports(&listing));
         }
-        self.provide(&name, &runtime, &order.request.image, order.request.pull, out).await?;
+        if !has_image {
+            self.provide(&name, &runtime, &order.request, out).await?;
+        }
         self.runtimes.mark_used(&name)?;
         let making = Making {
             name: name.clone(),
@@ -102,6 +110,16 @@ impl Node {
             Ok(container) => Ok(self.made(&name, container)),
             Err(error) => Err(self.explain(&order, &name, &runtime, error).await),
         }
+    }
+
+    /// Chooses the runtime and asks it what it has.
+    async fn place(&self, request: &CreateRequest) -> Result<Place> {
+        let name = self.runtime_or_default(request.runtime.clone()).await?;
+        let runtime = self.runtimes.get(&name).await?;
+        self.check_gpus(&name, &runtime, &request.gpus).await?;
+        let has_image =
+            request.pull != PullPolicy::Always && self.has_image(&name, &runtime, &request.image).await?;
+        Ok(Place { name, runtime, has_image })
     }
 
     fn made(&self, name: &PluginName, container: Container) -> ContainerInfo {
@@ -127,22 +145,22 @@ impl Node {
     }
 
     /// Returns the container an earlier request with the same key made, if there is one.
-    async fn repeated(&self, order: &Order) -> Result<Option<ContainerInfo>> {
-        let before = self.ours(&[(label::KEY, &order.key)]).await?;
-        let Some(Found { name, runtime, container }) = before.found.into_iter().next() else {
+    async fn repeated(&self, order: &Order, listing: &Listing) -> Result<Option<ContainerInfo>> {
+        let same_key = |found: &&Found| found.container.labels.get(label::KEY) == Some(&order.key);
+        let Some(Found { name, runtime, container }) = listing.found.iter().find(same_key) else {
             return Ok(None);
         };
         if container.labels.get(label::SPEC) != Some(&order.digest) {
             return Err(ServerError::KeyReused);
         }
         let id = container.id.clone();
-        let finished = timely(&name, async {
+        let finished = timely(name, async {
             if container.state == ContainerState::Created {
-                runtime.start(id.clone()).await.map_err(ServerError::of(&name))?;
+                runtime.start(id.clone()).await.map_err(ServerError::of(name))?;
             }
-            runtime.inspect(id).await.map_err(ServerError::of(&name))
+            runtime.inspect(id).await.map_err(ServerError::of(name))
         });
-        Ok(Some(self.made(&name, finished.await?)))
+        Ok(Some(self.made(name, finished.await?)))
     }
 
     async fn check_gpus(&self, name: &PluginName, runtime: &Arc<dyn Runtime>, asked: &Gpus) -> Result<()> {

@@ -33,10 +33,6 @@ impl Watched {
     fn set(&self, status: RuntimeStatus) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(status.name.clone(), status);
     }
-
-    fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
 }
 
 impl Node {
@@ -145,11 +141,6 @@ impl Node {
             was_healthy = healthy;
             tokio::time::sleep(pause).await;
         }
-    }
-
-    /// Forgets what is remembered, when nobody watches any more.
-    pub(super) fn unwatch(&self) {
-        self.watched.clear();
     }
 
     /// Looks after the containers in an engine: clears up after a crash when it has just come (back), and learns of

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use gx_core::api::{BuildQuery, ImageInfo, ImageList, PullBody, PullPolicy, UnavailableRuntime};
+use gx_core::api::{
+    BuildQuery, CreateRequest, ImageInfo, ImageList, PullBody, PullPolicy, UnavailableRuntime,
+};
 use gx_core::config::closest;
 use gx_core::image::Image;
 use gx_core::runtime::PullRequest;
@@ -85,27 +87,33 @@ impl Node {
         Ok(ImageInfo { runtime: name, image })
     }
 
-    /// Sees to it that an engine has an image.
-    pub(crate) async fn provide(
+    /// Returns whether an engine has an image.
+    pub(crate) async fn has_image(
         &self,
         name: &PluginName,
         runtime: &Arc<dyn Runtime>,
         image: &ImageRef,
-        policy: PullPolicy,
+    ) -> Result<bool> {
+        let there = timely(name, async { runtime.image(image.clone()).await.map_err(ServerError::of(name)) });
+        Ok(there.await?.is_some())
+    }
+
+    /// Gets the image of a request that the engine does not have, or is not to use as it is.
+    pub(crate) async fn provide(
+        &self,
+        name: &PluginName,
+        runtime: &Arc<dyn Runtime>,
+        request: &CreateRequest,
         out: Output,
     ) -> Result<()> {
-        if policy != PullPolicy::Always {
-            let there =
-                timely(name, async { runtime.image(image.clone()).await.map_err(ServerError::of(name)) });
-            if there.await?.is_some() {
-                return Ok(());
+        let image = request.image.clone();
+        match request.pull {
+            PullPolicy::Never => Err(self.no_image(name, runtime, &image, None).await),
+            PullPolicy::Missing | PullPolicy::Always => {
+                let pull = PullRequest { image, platform: None, auth: None };
+                self.fetch(name, runtime, pull, out).await.map(drop)
             }
         }
-        if policy == PullPolicy::Never {
-            return Err(self.no_image(name, runtime, image, None).await);
-        }
-        let request = PullRequest { image: image.clone(), platform: None, auth: None };
-        self.fetch(name, runtime, request, out).await.map(drop)
     }
 
     async fn fetch(

@@ -72,14 +72,9 @@ impl Node {
     pub(crate) async fn keep_sampling(&self) {
         loop {
             let sample = read_aside(self.data.clone()).await;
-            self.sampled.set(Some(sample));
+            self.sampled.set(sample);
             tokio::time::sleep(INTERVAL).await;
         }
-    }
-
-    /// Forgets the sample, when nobody keeps it fresh any more.
-    pub(super) fn forget_sample(&self) {
-        self.sampled.set(None);
     }
 }
 
@@ -88,8 +83,8 @@ impl Sampled {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set(&self, sample: Option<Sample>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = sample;
+    fn set(&self, sample: Sample) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(sample);
     }
 }
 
