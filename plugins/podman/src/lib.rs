@@ -1,1 +1,209 @@
-//! Runs containers with Podman.
+//! Runs containers with Podman, over the libpod API of its service.
+//!
+//! | what | file |
+//! |---|---|
+//! | the trait, top to bottom | here |
+//! | the plugin's own configuration | `config.rs` |
+//! | the service: found, or started | `service.rs` |
+//! | requests to it | `engine.rs` |
+//! | what it says, in gx's words | `error.rs` |
+//! | specs and containers, gx's to libpod's and back | `spec.rs` |
+//! | making, once per key | `create.rs` |
+//! | starting, ending, removing | `lifecycle.rs` |
+//! | work that outlives its caller | `tasks.rs` |
+//! | the rest, by its noun | `images.rs` `exec.rs` `logs.rs` `logfile.rs` `copy.rs` `stats.rs` `events.rs` |
+
+mod config;
+mod copy;
+mod create;
+mod engine;
+mod error;
+mod events;
+mod exec;
+mod images;
+mod info;
+mod lifecycle;
+mod logfile;
+mod logs;
+mod service;
+mod spec;
+mod stats;
+mod tasks;
+
+use gx_core::plugin::*;
+use serde_json::json;
+
+pub use crate::config::{Config, ServiceMode};
+use crate::create::Turns;
+use crate::engine::Engine;
+use crate::service::Service;
+use crate::tasks::Tasks;
+
+/// The runtime: its configuration, and the way to the engine.
+#[derive(Debug)]
+pub struct Podman {
+    config: Config,
+    service: Service,
+    tasks: Tasks,
+    turns: Turns,
+}
+
+#[async_trait]
+impl Runtime for Podman {
+    async fn capabilities(&self) -> Result<Capabilities> {
+        Ok(info::capabilities())
+    }
+
+    async fn info(&self) -> Result<RuntimeInfo> {
+        info::info(&self.engine().await?, &self.service).await
+    }
+
+    async fn health(&self) -> Result<Health> {
+        Ok(info::health(&self.service).await)
+    }
+
+    async fn pull(&self, request: PullRequest, out: Output) -> Result<Image> {
+        images::pull(&self.engine().await?, &self.config, &request, &out).await
+    }
+
+    async fn images(&self) -> Result<Vec<Image>> {
+        images::images(&self.engine().await?).await
+    }
+
+    async fn image(&self, image: ImageRef) -> Result<Option<Image>> {
+        images::image(&self.engine().await?, image.as_str()).await
+    }
+
+    async fn build(&self, request: BuildRequest, context: Input, out: Output) -> Result<Image> {
+        images::build(&self.engine().await?, &request, context, &out).await
+    }
+
+    async fn remove_image(&self, image: ImageRef) -> Result<()> {
+        let engine = self.engine().await?;
+        self.tasks.finish(async move { images::remove(&engine, &image).await }).await
+    }
+
+    async fn create(&self, spec: ContainerSpec) -> Result<ContainerId> {
+        let engine = self.engine().await?;
+        let (maker, turns) = (engine.clone(), self.turns.clone());
+        let log_max_bytes = u64::from(self.config.log_max_mb) * 1_000_000;
+        let work = async move { create::create(&maker, &spec, log_max_bytes, &turns).await };
+        let made = self.tasks.finish_or_undo(work, move |made| create::undo(engine, made)).await?;
+        Ok(made.id)
+    }
+
+    async fn start(&self, id: ContainerId) -> Result<()> {
+        let engine = self.engine().await?;
+        self.tasks.finish(async move { lifecycle::start(&engine, &id).await }).await
+    }
+
+    async fn wait(&self, id: ContainerId) -> Result<Exit> {
+        lifecycle::wait(&self.engine().await?, &id).await
+    }
+
+    async fn stop(&self, id: ContainerId, options: StopOptions) -> Result<()> {
+        let engine = self.engine().await?;
+        self.tasks.finish(async move { lifecycle::stop(&engine, &id, &options).await }).await
+    }
+
+    async fn signal(&self, id: ContainerId, signal: String) -> Result<()> {
+        let engine = self.engine().await?;
+        self.tasks.finish(async move { lifecycle::signal(&engine, &id, &signal).await }).await
+    }
+
+    async fn remove(&self, id: ContainerId, options: RemoveOptions) -> Result<()> {
+        let engine = self.engine().await?;
+        self.tasks.finish(async move { lifecycle::remove(&engine, &id, options).await }).await
+    }
+
+    async fn inspect(&self, id: ContainerId) -> Result<Container> {
+        lifecycle::inspect(&self.engine().await?, &id).await?.container()
+    }
+
+    async fn list(&self, filter: ListFilter, out: Output) -> Result<()> {
+        let labels = filter.labels.iter().map(|(key, value)| match value {
+            Some(value) => format!("{key}={value}"),
+            None => key.clone(),
+        });
+        let filters = json!({"label": labels.collect::<Vec<_>>()}).to_string();
+        let query = [("all", "true"), ("filters", filters.as_str())];
+        let listed: Vec<spec::Listed> = self
+            .engine()
+            .await?
+            .get_json("/containers/json", &query)
+            .await
+            .map_err(|error| error::translated("list", &error))?;
+        for listed in listed {
+            let container = listed.container()?;
+            if fits(&filter, &container) && out.event(&container).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn logs(&self, id: ContainerId, options: LogOptions, out: Output) -> Result<()> {
+        logs::logs(&self.engine().await?, &id, &options, &out).await
+    }
+
+    async fn exec(&self, id: ContainerId, spec: ExecSpec, input: Input, out: Output) -> Result<Exit> {
+        exec::exec(&self.engine().await?, &id, &spec, input, &out, &self.tasks).await
+    }
+
+    async fn copy_in(&self, id: ContainerId, path: String, archive: Input) -> Result<()> {
+        copy::copy_in(&self.engine().await?, &id, &path, archive).await
+    }
+
+    async fn copy_out(&self, id: ContainerId, path: String, out: Output) -> Result<()> {
+        copy::copy_out(&self.engine().await?, &id, &path, &out).await
+    }
+
+    async fn stats(&self, id: ContainerId, every_ms: u32, out: Output) -> Result<()> {
+        stats::stats(&self.engine().await?, &id, every_ms, &out).await
+    }
+
+    async fn events(&self, since: Option<Timestamp>, out: Output) -> Result<()> {
+        events::events(&self.engine().await?, since, &out).await
+    }
+
+    async fn shutdown(&self) -> Result<()> {
+        self.tasks.settled().await;
+        Ok(())
+    }
+}
+
+impl Podman {
+    /// Makes the runtime; the engine is looked for when it is first needed.
+    ///
+    /// # Errors
+    /// What of the configuration cannot be used.
+    pub async fn connect(config: Config, context: PluginContext) -> Result<Self, Vec<ConfigIssue>> {
+        let issues = config.issues(&service::own_socket(&context.state_dir));
+        if !issues.is_empty() {
+            return Err(issues);
+        }
+        let service = Service::new(config.clone(), context.state_dir);
+        Ok(Self { config, service, tasks: Tasks::new(), turns: Turns::new() })
+    }
+
+    async fn engine(&self) -> Result<Engine> {
+        Ok(self.service.engine().await?)
+    }
+}
+
+/// Podman takes `*` in a label's filter for anything, and knows more states than gx.
+fn fits(filter: &ListFilter, container: &Container) -> bool {
+    let labelled = filter.labels.iter().all(|(key, value)| match (container.labels.get(key), value) {
+        (Some(has), Some(wanted)) => has == wanted,
+        (has, None) => has.is_some(),
+        (None, Some(_)) => false,
+    });
+    labelled && (filter.states.is_empty() || filter.states.contains(&container.state))
+}
+
+gx_core::export_runtime!(
+    Podman,
+    config = Config,
+    new = Podman::connect,
+    manifest = include_str!("../gx-plugin.toml")
+);

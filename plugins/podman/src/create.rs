@@ -1,0 +1,197 @@
+//! Makes containers, each once per idempotency key and none for a caller that is gone.
+//!
+//! The engine is the state: a repeated request is known by labels. Within this process requests of one key take
+//! turns; between processes the engine's unique names decide, as the host derives a name from the key.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gx_core::plugin::*;
+use podman_api::opts::ContainerDeleteOpts;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::engine::{Engine, EngineError};
+use crate::error;
+use crate::spec::{Inspected, SpecGenerator};
+
+/// How many keys can be worked on at once; others that share a place wait for each other.
+const TURNS: usize = 64;
+/// For how long a name may be taken by a container that cannot be seen: one that is just being made or removed.
+const UNSEEN_LIMIT: Duration = Duration::from_secs(5);
+const UNSEEN_POLL: Duration = Duration::from_millis(20);
+
+/// The turns that requests of one key take.
+#[derive(Debug, Clone)]
+pub(crate) struct Turns {
+    hasher: RandomState,
+    locks: Arc<[Mutex<()>]>,
+}
+
+impl Turns {
+    pub(crate) fn new() -> Self {
+        Self { hasher: RandomState::new(), locks: (0..TURNS).map(|_| Mutex::new(())).collect() }
+    }
+
+    async fn take(&self, key: &str) -> MutexGuard<'_, ()> {
+        let place = self.hasher.hash_one(key) as usize % TURNS;
+        self.locks[place].lock().await
+    }
+}
+
+/// A container that a create returns.
+#[derive(Debug, Clone)]
+pub(crate) struct Made {
+    pub(crate) id: ContainerId,
+    /// Whether it was there before.
+    pub(crate) found: bool,
+}
+
+/// Makes a container, or finds the one that an equal request made.
+pub(crate) async fn create(
+    engine: &Engine,
+    spec: &ContainerSpec,
+    log_max_bytes: u64,
+    turns: &Turns,
+) -> Result<Made> {
+    let _turn = match spec.key() {
+        Some(key) => Some(turns.take(key).await),
+        None => None,
+    };
+    if let Some(key) = spec.key()
+        && let Some(found) = by_key(engine, key).await?
+    {
+        return repeated(spec, &found);
+    }
+    let body = SpecGenerator::new(spec, log_max_bytes);
+    let begun = Instant::now();
+    loop {
+        let error = match engine.post_json::<Created>("/containers/create", &[], Some(&body)).await {
+            Ok(created) => return Ok(Made { id: created.id, found: false }),
+            Err(error) => error,
+        };
+        if !is_name_taken(&error) {
+            return Err(error::of_create(spec, &error));
+        }
+        if let Some(found) = by_name(engine, spec.name.as_str()).await? {
+            return repeated(spec, &found);
+        }
+        if begun.elapsed() > UNSEEN_LIMIT {
+            return Err(name_taken(spec));
+        }
+        tokio::time::sleep(UNSEEN_POLL).await;
+    }
+}
+
+/// Takes back a create whose caller is gone.
+pub(crate) async fn undo(engine: Engine, made: Made) {
+    if !made.found {
+        let options = ContainerDeleteOpts::builder().force(true).volumes(true).timeout(0).build();
+        // It fails only where the engine is gone, and then the host finds the container by its labels.
+        let _ = engine.container(&made.id).delete(&options).await;
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Created {
+    #[serde(rename = "Id")]
+    id: ContainerId,
+}
+
+/// A container that is in the way, or the very one.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Found {
+    id: ContainerId,
+    #[serde(default)]
+    labels: Option<BTreeMap<String, String>>,
+}
+
+impl Found {
+    fn label(&self, key: &str) -> Option<&str> {
+        self.labels.as_ref()?.get(key).map(String::as_str)
+    }
+}
+
+async fn by_key(engine: &Engine, key: &str) -> Result<Option<Found>> {
+    let filters = json!({"label": [format!("{}={key}", label::KEY)]}).to_string();
+    let query = [("all", "true"), ("filters", filters.as_str())];
+    let listed: Vec<Found> = engine
+        .get_json("/containers/json", &query)
+        .await
+        .map_err(|error| error::translated("search for the key", &error))?;
+    // Podman takes `*` in a filter for anything.
+    Ok(listed.into_iter().find(|found| found.label(label::KEY) == Some(key)))
+}
+
+async fn by_name(engine: &Engine, name: &str) -> Result<Option<Found>> {
+    match engine.get_json::<Inspected>(&format!("/containers/{name}/json"), &[]).await {
+        Ok(inspected) => {
+            let labels = [label::KEY, label::SPEC]
+                .into_iter()
+                .filter_map(|key| Some((key.to_owned(), inspected.label(key)?.to_owned())));
+            Ok(Some(Found { id: inspected.id()?, labels: Some(labels.collect()) }))
+        }
+        Err(error) if error::is_missing(&error) => Ok(None),
+        Err(error) => Err(error::translated("inspect of the name", &error)),
+    }
+}
+
+/// Decides what a request gets that meets this container under its key or name.
+fn repeated(spec: &ContainerSpec, found: &Found) -> Result<Made> {
+    let same = |key: &str| found.label(key) == spec.labels.get(key).map(String::as_str);
+    if spec.key().is_none() || !same(label::KEY) {
+        return Err(name_taken(spec));
+    }
+    if !same(label::SPEC) {
+        let message = "the idempotency key was used for another request";
+        return Err(RuntimeError::new(ErrorCode::AlreadyExists, message).field("key"));
+    }
+    Ok(Made { id: found.id.clone(), found: true })
+}
+
+fn name_taken(spec: &ContainerSpec) -> RuntimeError {
+    RuntimeError::new(ErrorCode::AlreadyExists, format!("the name {} is taken", spec.name)).field("name")
+}
+
+fn is_name_taken(error: &EngineError) -> bool {
+    error::said(error).is_some_and(|(_, text)| text.contains("name is already in use") || is_in_use(text))
+}
+
+fn is_in_use(text: &str) -> bool {
+    text.contains("the container name") && text.contains("is already in use")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(labels: &[(&str, &str)]) -> ContainerSpec {
+        let mut spec = ContainerSpec::new("gx-a".parse().unwrap(), "x".parse().unwrap());
+        spec.labels = owned(labels);
+        spec
+    }
+
+    fn owned(labels: &[(&str, &str)]) -> BTreeMap<String, String> {
+        labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn found(labels: &[(&str, &str)]) -> Found {
+        Found { id: "c0ffee".parse().unwrap(), labels: Some(owned(labels)) }
+    }
+
+    #[test]
+    fn an_equal_request_gets_the_same_container_and_another_an_error() {
+        let there = found(&[(label::KEY, "k"), (label::SPEC, "1")]);
+        assert!(repeated(&spec(&[(label::KEY, "k"), (label::SPEC, "1")]), &there).unwrap().found);
+        let other = repeated(&spec(&[(label::KEY, "k"), (label::SPEC, "2")]), &there).unwrap_err();
+        assert_eq!((other.code, other.field.as_deref()), (ErrorCode::AlreadyExists, Some("key")));
+        for labels in [&[][..], &[(label::KEY, "other"), (label::SPEC, "1")]] {
+            let taken = repeated(&spec(labels), &there).unwrap_err();
+            assert_eq!((taken.code, taken.field.as_deref()), (ErrorCode::AlreadyExists, Some("name")));
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! Finds, fetches, builds and removes images.
+//!
+//! Podman writes every name in full: `foo:1` becomes `localhost/foo:1`. It finds such an image by its short name too,
+//! so names are shown as they were given, without `localhost/`.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use containers_api::conn::AUTH_HEADER;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use gx_core::plugin::*;
+use podman_api::opts;
+use serde::Deserialize;
+
+use crate::config::Config;
+use crate::engine::{Engine, Lines};
+use crate::{copy, error, spec};
+
+/// What Podman puts before names without a registry.
+const LOCAL: &str = "localhost/";
+/// How many images are looked at at once, where a list does not say what they are for.
+const LOOKS: usize = 8;
+/// How many of a failed build's last lines are told.
+const LAST_LINES: usize = 10;
+
+/// Returns the image of a name.
+pub(crate) async fn image(engine: &Engine, name: &str) -> Result<Option<Image>> {
+    match engine.get_json::<Inspected>(&format!("/images/{name}/json"), &[]).await {
+        Ok(inspected) => Ok(Some(inspected.image())),
+        Err(error) if error::said(&error).is_some_and(|(status, _)| status == 404) => Ok(None),
+        Err(error) => Err(error::translated("look for the image", &error)),
+    }
+}
+
+/// Returns all images with a name.
+pub(crate) async fn images(engine: &Engine) -> Result<Vec<Image>> {
+    let listed: Vec<Listed> = engine
+        .get_json("/images/json", &[])
+        .await
+        .map_err(|error| error::translated("list of images", &error))?;
+    let named = listed.into_iter().filter(|image| !image.names().is_empty());
+    stream::iter(named).map(|listed| looked_at(engine, listed)).buffered(LOOKS).try_concat().await
+}
+
+/// Podman 4 does not say in a list what an image is for. One that is removed meanwhile is left out.
+async fn looked_at(engine: &Engine, listed: Listed) -> Result<Vec<Image>> {
+    match (&listed.os, &listed.arch) {
+        (Some(os), Some(arch)) => {
+            let platform = format!("{os}/{arch}");
+            Ok(vec![listed.image(platform)])
+        }
+        _ => image(engine, &listed.id).await.map(|image| image.into_iter().collect()),
+    }
+}
+
+/// Removes a name, and the image with its last.
+pub(crate) async fn remove(engine: &Engine, image: &ImageRef) -> Result<()> {
+    match engine.podman().images().get(image.as_str()).delete().await {
+        Ok(()) => Ok(()),
+        Err(error) => match error::said(&error) {
+            Some((404, _)) => Ok(()),
+            Some((409, text)) => {
+                Err(RuntimeError::new(ErrorCode::FailedPrecondition, format!("a container uses {image}"))
+                    .backend(text))
+            }
+            _ => Err(error::translated("remove of the image", &error)),
+        },
+    }
+}
+
+/// Fetches an image.
+pub(crate) async fn pull(
+    engine: &Engine,
+    config: &Config,
+    request: &PullRequest,
+    out: &Output,
+) -> Result<Image> {
+    let asked = request.image.tagged();
+    let (name, id) = match pulled(engine, config, request, &asked, out).await {
+        Ok(id) => (asked, id),
+        Err(text) if text.contains("did not resolve to an alias") && !config.default_registry.is_empty() => {
+            let full = at_registry(&config.default_registry, &asked);
+            let id = pulled(engine, config, request, &full, out).await;
+            (full, id.map_err(|text| error::of_pull(request.image.as_str(), &text))?)
+        }
+        Err(text) => return Err(error::of_pull(request.image.as_str(), &text)),
+    };
+    let by_name = image(engine, &name).await?;
+    let found = if by_name.is_some() { by_name } else { image(engine, &id).await? };
+    found.ok_or_else(|| RuntimeError::new(ErrorCode::Internal, format!("{name} was pulled and is not there")))
+}
+
+/// A line of a pull's answer.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PullLine {
+    stream: String,
+    error: String,
+    id: String,
+}
+
+/// Fetches an image by this name and returns its id, or what the engine said.
+async fn pulled(
+    engine: &Engine,
+    config: &Config,
+    request: &PullRequest,
+    name: &str,
+    out: &Output,
+) -> Result<String, String> {
+    let mut query = vec![("reference", name), ("policy", "always"), ("quiet", "false")];
+    let platform = request.platform.as_deref().unwrap_or_default();
+    let parts = platform.split('/').filter(|part| !part.is_empty());
+    query.extend(["OS", "Arch", "Variant"].into_iter().zip(parts));
+    let registry = name.split('/').next().unwrap_or_default();
+    if config.insecure_registries.iter().any(|insecure| insecure == registry) {
+        query.push(("tlsVerify", "false"));
+    }
+    let login = request.auth.as_ref().map(|auth| (AUTH_HEADER, header(auth)));
+    let mut lines =
+        engine.post_lines("/images/pull", &query, login).await.map_err(|error| error.to_string())?;
+    let mut id = String::new();
+    loop {
+        match lines.next::<PullLine>().await.map_err(|error| error.to_string())? {
+            Some(line) if !line.error.is_empty() => return Err(line.error),
+            Some(line) => {
+                if !line.id.is_empty() {
+                    id = line.id;
+                }
+                tell(out, &line.stream).await;
+            }
+            None if id.is_empty() => return Err("EOF: podman broke off the pull".to_owned()),
+            None => return Ok(id),
+        }
+    }
+}
+
+fn header(auth: &RegistryAuth) -> String {
+    opts::RegistryAuth::builder().username(&auth.username).password(&auth.password).build().serialize()
+}
+
+/// Writes progress. Somebody who does not read it may still want the image.
+async fn tell(out: &Output, text: &str) {
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        let message = line.trim_end().to_owned();
+        let id = message.strip_prefix("Copying blob ").and_then(|rest| rest.split_whitespace().next());
+        let id = id.unwrap_or_default().to_owned();
+        let _ = out.progress(&Progress { id, message, ..Progress::default() }).await;
+    }
+}
+
+/// Docker's registry keeps images without a user under `library/`.
+fn at_registry(registry: &str, name: &str) -> String {
+    match registry {
+        "docker.io" if !name.contains('/') => format!("docker.io/library/{name}"),
+        registry => format!("{registry}/{name}"),
+    }
+}
+
+/// Builds an image.
+pub(crate) async fn build(
+    engine: &Engine,
+    request: &BuildRequest,
+    context: Input,
+    out: &Output,
+) -> Result<Image> {
+    let tag = request.tag.tagged();
+    let args = serde_json::to_string(&request.args).expect("a map of texts becomes JSON");
+    let mut query = vec![("t", tag.as_str()), ("buildargs", &args), ("layers", "true"), ("forcerm", "true")];
+    if request.no_cache {
+        query.push(("nocache", "true"));
+    }
+    if let Some(path) = &request.containerfile {
+        query.push(("dockerfile", within_context(path)?));
+    }
+    let lines = engine.post_tar_lines("/build", &query, copy::body(context)).await;
+    let mut lines = lines.map_err(|error| of_build(&error))?;
+    let id = built(&mut lines, out).await?;
+    let image = image(engine, &id).await?;
+    image.ok_or_else(|| RuntimeError::new(ErrorCode::Internal, format!("{tag} was built and is not there")))
+}
+
+fn within_context(path: &str) -> Result<&str> {
+    if path.is_empty() || path.starts_with('/') || path.split('/').any(|part| part == "..") {
+        let message = format!("{path:?} is not a path within the context");
+        return Err(RuntimeError::new(ErrorCode::InvalidArgument, message).field("containerfile"));
+    }
+    Ok(path)
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct BuildLine {
+    stream: String,
+    error: String,
+}
+
+/// Passes a build's lines on and returns the image's id, which is the last.
+async fn built(lines: &mut Lines, out: &Output) -> Result<String> {
+    let mut last = VecDeque::new();
+    while let Some(line) =
+        lines.next::<BuildLine>().await.map_err(|error| error::translated("build", &error))?
+    {
+        if !line.error.is_empty() {
+            return Err(build_failed(&line.error, &last));
+        }
+        tell(out, &line.stream).await;
+        last.extend(line.stream.lines().map(str::to_owned));
+        last.drain(..last.len().saturating_sub(LAST_LINES));
+    }
+    match last.pop_back() {
+        Some(id) if id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit()) => Ok(id),
+        _ => Err(RuntimeError::new(ErrorCode::Unavailable, "podman broke off the build")),
+    }
+}
+
+fn build_failed(error: &str, last: &VecDeque<String>) -> RuntimeError {
+    let said: Vec<&str> = last.iter().map(String::as_str).collect();
+    let error_text = error.trim();
+    let message = match said.as_slice() {
+        [] => format!("the build failed: {error_text}"),
+        said => format!("the build failed: {error_text}; its last lines:\n{}", said.join("\n")),
+    };
+    let code = match error_text {
+        full if full.contains("no space left on device") => ErrorCode::ResourceExhausted,
+        _ => ErrorCode::InvalidArgument,
+    };
+    RuntimeError::new(code, message).backend(error_text)
+}
+
+fn of_build(error: &crate::engine::EngineError) -> RuntimeError {
+    match error::said(error) {
+        Some((_, text)) if text.contains("archive/tar") || text.contains("unexpected EOF") => {
+            RuntimeError::new(ErrorCode::InvalidArgument, "the context is no tar archive")
+                .field("context")
+                .backend(text)
+        }
+        Some((400, text)) if text.contains("'dockerfile'") => {
+            let message = "the context has neither a Containerfile nor a Dockerfile";
+            RuntimeError::new(ErrorCode::InvalidArgument, message).field("containerfile").backend(text)
+        }
+        _ => error::translated("build", error),
+    }
+}
+
+/// An image as inspect answers.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected {
+    id: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    /// An image need not say when it was made.
+    #[serde(default)]
+    created: Option<String>,
+    #[serde(default)]
+    size: u64,
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    architecture: String,
+    #[serde(default)]
+    labels: Option<BTreeMap<String, String>>,
+}
+
+impl Inspected {
+    fn image(self) -> Image {
+        Image {
+            id: full_id(self.id),
+            tags: shown(self.repo_tags.as_deref().unwrap_or_default()),
+            size_bytes: self.size,
+            created_at: self.created.as_deref().and_then(spec::time),
+            platform: format!("{}/{}", self.os, self.architecture),
+            labels: self.labels.unwrap_or_default(),
+        }
+    }
+}
+
+/// An image as a list answers.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed {
+    id: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    created: i64,
+    #[serde(default)]
+    size: u64,
+    #[serde(default)]
+    labels: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    os: Option<String>,
+    #[serde(default)]
+    arch: Option<String>,
+}
+
+impl Listed {
+    fn names(&self) -> &[String] {
+        self.repo_tags.as_deref().unwrap_or_default()
+    }
+
+    fn image(self, platform: String) -> Image {
+        Image {
+            tags: shown(self.names()),
+            id: full_id(self.id),
+            size_bytes: self.size,
+            created_at: Some(Timestamp::from_unix(self.created)),
+            platform,
+            labels: self.labels.unwrap_or_default(),
+        }
+    }
+}
+
+fn full_id(id: String) -> String {
+    if id.starts_with("sha256:") { id } else { format!("sha256:{id}") }
+}
+
+fn shown(names: &[String]) -> Vec<String> {
+    names.iter().map(|name| name.strip_prefix(LOCAL).unwrap_or(name).to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_shown_as_they_were_given() {
+        let names = ["localhost/foo:1".to_owned(), "docker.io/library/busybox:latest".to_owned()];
+        assert_eq!(shown(&names), ["foo:1", "docker.io/library/busybox:latest"]);
+        assert_eq!(at_registry("docker.io", "busybox:1"), "docker.io/library/busybox:1");
+        assert_eq!(at_registry("docker.io", "user/x:1"), "docker.io/user/x:1");
+        assert_eq!(at_registry("quay.io", "x:1"), "quay.io/x:1");
+    }
+
+    #[test]
+    fn a_containerfile_is_within_the_context() {
+        assert!(within_context("images/Containerfile").is_ok());
+        for bad in ["", "/etc/passwd", "../x", "a/../../x"] {
+            assert_eq!(within_context(bad).unwrap_err().field.as_deref(), Some("containerfile"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_failed_build_tells_its_last_lines() {
+        let last = VecDeque::from(["STEP 2/2: RUN false".to_owned(), "no such thing".to_owned()]);
+        let error = build_failed("exit status 1\n", &last);
+        assert_eq!(error.code, ErrorCode::InvalidArgument);
+        assert!(
+            error.message.ends_with("exit status 1; its last lines:\nSTEP 2/2: RUN false\nno such thing")
+        );
+    }
+}
