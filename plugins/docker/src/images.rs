@@ -29,7 +29,9 @@ pub(crate) async fn pull(engine: &Engine, request: PullRequest, out: Output) -> 
     let login = request.auth.map(|auth| credentials(image, auth));
     let private = login.is_some();
     let mut steps = std::pin::pin!(engine.patient.create_image(Some(options.build()), None, login));
-    while let Some(step) = steps.try_next().await.map_err(|error| pull_error(engine, error, private))? {
+    while let Some(step) =
+        steps.try_next().await.map_err(|error| pull_error(engine, error, image, private))?
+    {
         let _ = out.progress(&progress(step)).await;
     }
     self::image(engine, image).await?.ok_or_else(|| {
@@ -38,9 +40,10 @@ pub(crate) async fn pull(engine: &Engine, request: PullRequest, out: Output) -> 
     })
 }
 
-/// With a login a denied image is one that the login does not open.
-fn pull_error(engine: &Engine, error: Error, private: bool) -> RuntimeError {
+/// The engine does not always name the image; and with a login a denied image is one the login does not open.
+fn pull_error(engine: &Engine, error: Error, image: &ImageRef, private: bool) -> RuntimeError {
     let mut error = engine.error(error);
+    error.message = format!("`{image}` cannot be pulled: {error}");
     if private && error.backend.as_deref().is_some_and(|text| text.contains("denied")) {
         error.code = ErrorCode::Unauthenticated;
         error.field = Some("auth".to_owned());

@@ -10,5 +10,6 @@ mod down;
 mod exec;
 mod files;
 mod logs;
+mod registry;
 mod support;
 mod watch;
