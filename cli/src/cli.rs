@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    build, completions, config, cp, create, doctor, exec, images, list, logs, plugin, pull, rm, runtimes,
-    serve, show, specs, start, stats, stop,
+    build, completions, config, cp, create, doctor, exec, images, list, logs, plugin, pull, reference, rm,
+    runtimes, serve, show, specs, start, stats, stop,
 };
 
 /// The version of gx.
@@ -147,6 +147,9 @@ pub enum Command {
     Doctor(doctor::DoctorArgs),
     /// Prints a script by which a shell completes commands, ids and names
     Completions(completions::CompletionsArgs),
+    /// Writes the manual pages, the commands' help and the configuration's schema into a folder
+    #[command(hide = true)]
+    Reference(reference::ReferenceArgs),
     /// Holds one plugin, for the program that started it
     #[command(name = "plugin-host", hide = true)]
     PluginHost(PluginHostArgs),

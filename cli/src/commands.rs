@@ -28,6 +28,7 @@ pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod plugin;
 pub(crate) mod pull;
+pub(crate) mod reference;
 pub(crate) mod rm;
 pub(crate) mod runtimes;
 pub(crate) mod serve;
@@ -167,6 +168,7 @@ async fn dispatch(command: Command, context: &Context<'_>) -> Result<Status> {
         Command::Runtimes(args) => runtimes::run(args, context).await,
         Command::Config(command) => config::run(command, context),
         Command::Completions(args) => completions::run(&args, context),
+        Command::Reference(args) => reference::run(&args, context),
         Command::Serve(args) => serve::run(args, context).await,
         Command::PluginHost(args) => return Ok(child(args.rest)),
     };

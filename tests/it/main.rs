@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `tidy` | the rules of structure hold |
 //! | `example` | `examples/config.toml` names every key, with its default |
+//! | `generated` | the documents that the program writes of itself are fresh |
 //! | `config` | the example is used; every mistake in a configuration is shown with its place |
 //! | `roads` | a container's whole life on both engines, here and on a host |
 //! | `plugins` | bad and misbehaving plugins, and a stranger's good one |
@@ -14,6 +15,7 @@ mod config;
 mod engine_proxy;
 mod example;
 mod faults;
+mod generated;
 mod plugins;
 mod roads;
 mod support;

@@ -23,7 +23,9 @@ pub(crate) struct GenArgs {
 /// [`Failure::Because`] names the documents that differ.
 pub(crate) fn run(args: &GenArgs) -> Result<()> {
     let folder = tempfile::tempdir().doing("a folder for the documents")?;
-    shell::run(cargo(&["run", "--quiet", "--package", "gx", "--", "reference"]).arg(folder.path()))?;
+    shell::run(
+        cargo(&["run", "--quiet", "--package", "gx", "--", "--quiet", "reference"]).arg(folder.path()),
+    )?;
     let mut stale = Vec::new();
     for name in DOCUMENTS {
         let new = fs::read_to_string(folder.path().join(name)).doing(name)?;
