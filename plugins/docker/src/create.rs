@@ -36,7 +36,7 @@ pub(crate) async fn create(engine: &Arc<Engine>, spec: ContainerSpec) -> Result<
         }
         turns.push(engine.creating.take(format!("name {}", spec.name)).await);
         let (id, is_new) = engine_create(&engine, spec).await?;
-        Ok(Made { id, undo: is_new.then_some(engine), turns: turns })
+        Ok(Made { id, undo: is_new.then_some(engine), turns })
     })
     .await?;
     Ok(made.keep())

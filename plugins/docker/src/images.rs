@@ -34,10 +34,24 @@ pub(crate) async fn pull(engine: &Engine, request: PullRequest, out: Output) -> 
     {
         let _ = out.progress(&progress(step)).await;
     }
-    self::image(engine, image).await?.ok_or_else(|| {
+    let pulled = self::image(engine, image).await?.ok_or_else(|| {
         RuntimeError::new(ErrorCode::Internal, format!("`{image}` was pulled and is not there"))
             .field("image")
-    })
+    })?;
+    match &request.platform {
+        Some(platform) if !is_for(&pulled, platform) => Err(RuntimeError::new(
+            ErrorCode::NotFound,
+            format!("`{image}` is there for {} only, not for {platform}", pulled.platform),
+        )
+        .field("platform")),
+        _ => Ok(pulled),
+    }
+}
+
+/// Of an image for one platform the engine takes that, whichever was asked for.
+fn is_for(image: &Image, platform: &str) -> bool {
+    let rest = image.platform.strip_prefix(platform);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// The engine does not always name the image; and with a login a denied image is one the login does not open.
