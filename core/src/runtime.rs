@@ -180,7 +180,7 @@ pub trait Runtime: Send + Sync + 'static {
         Err(RuntimeError::unsupported("events"))
     }
 
-    /// Lets go of the engine. Containers keep running.
+    /// Lets go of the engine, once all that dropped calls still undo is undone. Containers keep running.
     async fn shutdown(&self) -> Result<()> {
         Ok(())
     }

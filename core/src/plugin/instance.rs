@@ -150,14 +150,23 @@ impl Instance {
     pub(super) fn shutdown(&self, grace: Duration) -> i32 {
         let deadline = Instant::now() + grace;
         let Some(runtime) = lock(&self.runtime).take() else { return status::GONE };
+        // The calls first: what they undo when they are dropped is what the plugin then waits for.
+        self.end_calls(grace / 2);
         if let Some(service) = self.service.get().cloned() {
             let (done, wait) = std::sync::mpsc::channel();
             runtime.spawn(async move {
                 service.shutdown().await;
                 let _ = done.send(());
             });
-            let _ = wait.recv_timeout(grace);
+            let _ = wait.recv_timeout(deadline.saturating_duration_since(Instant::now()));
         }
+        self.host.close();
+        runtime.shutdown_timeout(deadline.saturating_duration_since(Instant::now()));
+        status::OK
+    }
+
+    fn end_calls(&self, grace: Duration) {
+        let deadline = Instant::now() + grace;
         let mut calls = lock(&self.calls);
         calls.open = false;
         calls.running.values().for_each(|running| running.abort.abort());
@@ -169,10 +178,6 @@ impl Instance {
                 break;
             }
         }
-        drop(calls);
-        self.host.close();
-        runtime.shutdown_timeout(deadline.saturating_duration_since(Instant::now()));
-        status::OK
     }
 
     async fn work(

@@ -13,7 +13,7 @@ use gx_core::{ContainerId, ContainerSpec, ContainerState, ErrorCode, RuntimeErro
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
-use crate::engine::{Engine, to_the_end};
+use crate::engine::{Engine, leave, to_the_end};
 use crate::spec;
 
 /// How long a name may be taken by a container that cannot be seen yet or any more: another create or a removal is
@@ -58,11 +58,9 @@ impl Made {
 
 impl Drop for Made {
     fn drop(&mut self) {
-        let (Some(engine), Ok(runtime)) = (self.undo.take(), tokio::runtime::Handle::try_current()) else {
-            return;
-        };
+        let Some(engine) = self.undo.take() else { return };
         let (id, turns) = (self.id.clone(), std::mem::take(&mut self.turns));
-        runtime.spawn(async move {
+        leave(async move {
             let options = RemoveContainerOptionsBuilder::default().v(true).force(true).build();
             let _ = engine.docker.remove_container(id.as_str(), Some(options)).await;
             drop(turns);

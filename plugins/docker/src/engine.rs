@@ -2,15 +2,16 @@
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bollard::Docker;
 use bollard::errors::Error;
 use bollard::models::ContainerInspectResponse;
-use futures_util::FutureExt;
 use gx_core::plugin::ConfigIssue;
 use gx_core::{ContainerId, ErrorCode, RuntimeError};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::config::{Config, Endpoint};
 use crate::error::runtime_error;
@@ -73,14 +74,55 @@ impl Engine {
     }
 }
 
+/// Work whose call was dropped, and which still comes to its end.
+static LEFT: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
+
 /// Does the work to its end, also when the future is dropped meanwhile: the engine may have begun it.
 pub(crate) async fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, RuntimeError>> + Send + 'static,
 ) -> Result<T, RuntimeError> {
-    let done = tokio::spawn(work).map(|joined| match joined {
-        Ok(result) => result,
+    let (done, result) = oneshot::channel();
+    let mut task = Watched(Some(tokio::spawn(async move {
+        // Where the call was dropped nobody wants the result.
+        let _ = done.send(work.await);
+    })));
+    if let Ok(result) = result.await {
+        return result;
+    }
+    match task.0.take().expect("only a drop takes it before").await {
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(_) => Err(RuntimeError::new(ErrorCode::Cancelled, "the docker plugin is shutting down")),
-    });
-    done.await
+        _ => Err(RuntimeError::new(ErrorCode::Cancelled, "the docker plugin is shutting down")),
+    }
+}
+
+/// Begins work that nobody waits for, except the plugin at its end.
+pub(crate) fn leave(work: impl Future<Output = ()> + Send + 'static) {
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        LEFT.lock().unwrap_or_else(PoisonError::into_inner).push(runtime.spawn(work));
+    }
+}
+
+/// Waits until all that dropped calls have left is done.
+pub(crate) async fn settled() {
+    loop {
+        let left = std::mem::take(&mut *LEFT.lock().unwrap_or_else(PoisonError::into_inner));
+        if left.is_empty() {
+            return;
+        }
+        for task in left {
+            // A panic has been reported where it happened.
+            let _ = task.await;
+        }
+    }
+}
+
+/// Work that goes on when its call is dropped.
+struct Watched(Option<JoinHandle<()>>);
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if let Some(task) = self.0.take().filter(|task| !task.is_finished()) {
+            LEFT.lock().unwrap_or_else(PoisonError::into_inner).push(task);
+        }
+    }
 }

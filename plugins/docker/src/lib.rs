@@ -150,4 +150,9 @@ impl Runtime for DockerRuntime {
     async fn events(&self, since: Option<Timestamp>, out: Output) -> Result<()> {
         events::events(&self.engine, since, out).await
     }
+
+    async fn shutdown(&self) -> Result<()> {
+        engine::settled().await;
+        Ok(())
+    }
 }
