@@ -118,7 +118,7 @@ async fn archive_to_stdout(target: &Target, id: &str, path: &str, context: &Cont
     };
     let (read, written): (_, Result) = tokio::join!(target.copy_out(id, path, output), write);
     written?;
-    read
+    read.map_err(|error| no_path(error, id, path))
 }
 
 async fn copy_out(target: &Target, id: &str, path: String, to: PathBuf) -> Result<Unpacked> {
@@ -132,7 +132,7 @@ async fn copy_out(target: &Target, id: &str, path: String, to: PathBuf) -> Resul
     let read = target.copy_out(id, &path, output).await;
     let unpacked = unpacked.await.map_err(|panic| CliError::bug(&panic.to_string()))?;
     // What was cut off is a consequence of what ended it.
-    read?;
+    read.map_err(|error| no_path(error, id, &path))?;
     unpacked.map_err(|error| CliError::io(format!("cannot copy to {shown}"), &error))
 }
 
@@ -189,9 +189,7 @@ async fn first_kind(target: &Target, id: &str, path: &str) -> Result<Option<tar:
     let read = target.copy_out(id, path, output).await;
     let first = first.await.map_err(|panic| CliError::bug(&panic.to_string()))?;
     match read {
-        Err(error) if error.code == Some(ErrorCode::NotFound) && error.field.as_deref() == Some("path") => {
-            Ok(None)
-        }
+        Err(error) if is_path(&error) => Ok(None),
         Err(error) => Err(error),
         Ok(()) => first.map_err(|error| CliError::io(format!("cannot look at {id}:{path}"), &error)),
     }
@@ -269,8 +267,24 @@ async fn send(
         Ok(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(CliError::io("cannot read what is to be copied", &error))
         }
-        _ => copied,
+        _ => copied.map_err(|error| match is_path(&error) {
+            true => no_path(error, id, folder).hint(format!("gx exec {id} -- mkdir -p {folder} makes it")),
+            false => error,
+        }),
     }
+}
+
+/// Returns whether a path in the container is to blame.
+fn is_path(error: &CliError) -> bool {
+    error.code == Some(ErrorCode::NotFound) && error.field.as_deref() == Some("path")
+}
+
+/// Names the place as the user did.
+fn no_path(mut error: CliError, id: &str, path: &str) -> CliError {
+    if is_path(&error) {
+        error.message = format!("there is no {path} in {id}");
+    }
+    error
 }
 
 fn copy_stdin(sender: InputSender) -> io::Result<()> {
