@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use futures_util::future::join_all;
 use gx_core::api::ContainerInfo;
 use gx_core::runtime::{RemoveOptions, StopOptions};
-use gx_core::{ContainerId, ErrorCode, PluginName, Timestamp};
+use gx_core::{ContainerId, PluginName, Timestamp};
 use tokio::sync::Notify;
 
 use super::Node;
@@ -18,6 +19,8 @@ use crate::error::{Result, ServerError};
 
 /// The wall clock may be set, or the machine sleep: it is looked at again after so long at most.
 const LOOK_AGAIN: Duration = Duration::from_secs(600);
+/// How long a container may take to stop before it is removed by force.
+const STOP_PATIENCE: Duration = Duration::from_secs(60);
 /// How soon an end is tried again where the engine did not do it.
 const RETRY: Duration = Duration::from_secs(15);
 
@@ -58,9 +61,7 @@ impl Node {
     pub(crate) async fn keep_leases(&self) {
         loop {
             let (due, next) = self.leases.due(Timestamp::from(SystemTime::now()));
-            for (name, id) in due {
-                self.end_lease(name, id).await;
-            }
+            join_all(due.into_iter().map(|(name, id)| self.end_lease(name, id))).await;
             let wait = next.map_or(LOOK_AGAIN, |next| next.min(LOOK_AGAIN));
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
@@ -83,10 +84,13 @@ impl Node {
         let of = ServerError::of(name);
         let runtime = self.runtimes.get(name).await?;
         // A stop takes as long as the container's own grace; removing by force ends what is left.
-        if let Err(error) = runtime.stop(id.clone(), StopOptions::default()).await
-            && error.code != ErrorCode::NotFound
-        {
-            tracing::warn!(runtime = %name, container = %id.short(), %error, "cannot stop it in peace");
+        let stop = runtime.stop(id.clone(), StopOptions::default());
+        match tokio::time::timeout(STOP_PATIENCE, stop).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(runtime = %name, container = %id.short(), %error, "cannot stop it in peace");
+            }
+            Err(_) => tracing::warn!(runtime = %name, container = %id.short(), "it does not stop in peace"),
         }
         timely(name, async { runtime.remove(id.clone(), RemoveOptions { force: true }).await.map_err(&of) })
             .await

@@ -11,7 +11,7 @@ use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use gx_core::Exit;
 use gx_core::api::{End, exec as tag};
 use gx_core::runtime::ExecSpec;
-use gx_core::stream::{DEFAULT_WINDOW_BYTES, InputChunk, InputSender, Items, Kind, input, pipe};
+use gx_core::stream::{DEFAULT_WINDOW_BYTES, Gone, InputChunk, InputSender, Items, Kind, input, pipe};
 use warp::reply::{Reply, Response};
 use warp::ws::{Message, WebSocket};
 
@@ -37,7 +37,7 @@ const MAX_MESSAGE_BYTES: usize = 1 << 20;
 /// How long the first message may take.
 const FIRST_MESSAGE: Duration = Duration::from_secs(10);
 /// How often a client is asked for a sign of life while nothing else is sent.
-const PING: Duration = Duration::from_secs(10);
+const PING: Duration = Duration::from_secs(5);
 /// How long the client may take for the last message.
 const CLOSE: Duration = Duration::from_secs(5);
 
@@ -63,12 +63,15 @@ async fn session(state: &State, reference: &str, socket: WebSocket) {
             let mut closing = state.closing.clone();
             let call = async {
                 tokio::select! {
-                    exit = state.node.exec(&Caller::Host, reference, spec, input, out) => exit,
-                    () = closed(&mut closing) => Err(ServerError::ShuttingDown),
+                    exit = state.node.exec(&Caller::Host, reference, spec, input, out) => Ok(exit),
+                    () = closed(&mut closing) => Ok(Err(ServerError::ShuttingDown)),
                 }
             };
             tokio::select! {
-                (exit, ()) = async { tokio::join!(call, write(&mut sink, items)) } => exit.map_err(Failure::from),
+                served = async { tokio::try_join!(call, write(&mut sink, items)) } => match served {
+                    Ok((exit, ())) => exit.map_err(Failure::from),
+                    Err(Gone) => return,
+                },
                 () = read(messages, sender) => return, // the client is gone, and with it the call
             }
         }
@@ -126,13 +129,19 @@ async fn read(mut messages: impl Stream<Item = Result<Message, warp::Error>> + U
     }
 }
 
-/// Sends what the command writes. When the client takes nothing any more this ends, and so does the reading of the
-/// items, which tells the command.
-async fn write(sink: &mut (impl Sink<Message, Error = warp::Error> + Unpin), mut items: Items) {
+/// Sends what the command writes.
+///
+/// # Errors
+/// [`Gone`] when the client takes nothing any more. A ping finds that out also while the reading waits for a command
+/// that takes no input.
+async fn write(
+    sink: &mut (impl Sink<Message, Error = warp::Error> + Unpin),
+    mut items: Items,
+) -> Result<(), Gone> {
     loop {
         let message = match tokio::time::timeout(PING, items.next()).await {
             Err(_) => Message::ping(Bytes::new()),
-            Ok(None) => return,
+            Ok(None) => return Ok(()),
             Ok(Some(item)) => match item.kind {
                 Kind::Stdout => message(tag::STDOUT, &item.bytes),
                 Kind::Stderr => message(tag::STDERR, &item.bytes),
@@ -141,7 +150,7 @@ async fn write(sink: &mut (impl Sink<Message, Error = warp::Error> + Unpin), mut
         };
         if let Err(error) = sink.send(message).await {
             tracing::debug!(%error, "the client of a command is gone");
-            return;
+            return Err(Gone);
         }
     }
 }

@@ -184,6 +184,33 @@ async fn a_command_ends_with_its_client() {
 }
 
 #[tokio::test]
+async fn a_command_that_reads_nothing_ends_with_its_client_too() {
+    let served = Served::new().await;
+    served.create(named("web")).await.unwrap();
+    served.host.probe().close("exec"); // it takes no input
+    let (sender, input) = input();
+    let exec = tokio::spawn({
+        let client = served.client.clone();
+        let spec = ExecSpec { stdin: true, ..exec_spec(&["sleep", "1000"]) };
+        async move { client.exec("web", spec, input, Output::null()).await }
+    });
+    until("it runs", async || served.host.probe().under_way("exec") == 1).await;
+    // More than fits into everything on the way, so that the host's reading waits.
+    let piece = Bytes::from(vec![0; 1 << 20]);
+    let full = async {
+        loop {
+            let sent = sender.send(InputChunk::Data(piece.clone()));
+            if tokio::time::timeout(Duration::from_millis(300), sent).await.is_err() {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), full).await.unwrap();
+    exec.abort();
+    until("it has ended", async || served.host.probe().under_way("exec") == 0).await;
+}
+
+#[tokio::test]
 async fn files_go_in_and_come_out() {
     let served = Served::new().await;
     served.create(named("web")).await.unwrap();
