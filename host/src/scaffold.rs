@@ -45,6 +45,7 @@ const FILES: &[(&str, &str)] = &[
     template!("src/lib.rs"),
     template!("src/arguments.rs"),
     template!("src/engine.rs"),
+    template!("src/inspect.rs"),
     template!("src/describe.rs"),
     template!("tests/plugin.rs"),
     ("README.md", include_str!("scaffold/README.md")),

@@ -143,7 +143,7 @@ async fn line(items: &mut Items) -> Verdict<Option<String>> {
 }
 
 async fn follow(t: Arc<Trial>) -> Verdict {
-    let id = t.running(sh("echo first; sleep 1; echo second; echo third")).await?;
+    let id = t.running(sh("echo first; sleep 3; echo second; echo third")).await?;
     let (mut items, call) = following(&t, &id, LogOptions { follow: true, ..LogOptions::default() });
     same("the first line", line(&mut items).await?.as_deref(), Some("first\n"))?;
     check!(t.inspect(&id).await?.exit.is_none(), "the first line comes only after the exit");
@@ -162,7 +162,7 @@ async fn follow_ended(t: Arc<Trial>) -> Verdict {
 }
 
 async fn follow_tail(t: Arc<Trial>) -> Verdict {
-    let id = t.running(sh("echo a; echo b; echo ready; sleep 1; echo c")).await?;
+    let id = t.running(sh("echo a; echo b; echo ready; sleep 3; echo c")).await?;
     t.until_said(&id, "ready").await?;
     let said = t.logs(&id, LogOptions { follow: true, tail: Some(1), ..LogOptions::default() }).await?;
     same("the output", said, Said::new("ready\nc\n", ""))

@@ -6,21 +6,24 @@ use gx_core::plugin::serde_json::{self, Value};
 use gx_core::plugin::*;
 use serde::Deserialize;
 
-/// Returns the container of an answer to `inspect`.
-pub(crate) fn container(said: &[u8]) -> Result<Container> {
-    containers(said)?.pop().ok_or_else(|| unreadable("nothing in it"))
+/// Returns each container of an answer to `inspect`.
+pub(crate) fn all(said: &[u8]) -> Result<Vec<Value>> {
+    serde_json::from_slice(said).map_err(unreadable)
 }
 
-/// Returns all containers of an answer to `inspect`.
-pub(crate) fn containers(said: &[u8]) -> Result<Vec<Container>> {
-    let inspected: Vec<Inspected> = serde_json::from_slice(said).map_err(unreadable)?;
-    inspected.into_iter().map(Container::try_from).collect()
+/// Returns whether this is what the engine says of the container with this id.
+pub(crate) fn is(said: &Value, id: &ContainerId) -> bool {
+    said["Id"].as_str().is_some_and(|whole| whole.starts_with(id.as_str()))
+}
+
+/// Returns the container the engine speaks of.
+pub(crate) fn container(said: &Value) -> Result<Container> {
+    Inspected::deserialize(said).map_err(unreadable)?.try_into()
 }
 
 /// Returns how a container wants to be stopped: its signal, and how long it has.
-pub(crate) fn stopping(said: &[u8]) -> (String, Duration) {
-    let said: Value = serde_json::from_slice(said).unwrap_or_default();
-    let config = &said[0]["Config"];
+pub(crate) fn stopping(said: &Value) -> (String, Duration) {
+    let config = &said["Config"];
     // A name with one engine, a number with another.
     let signal = config["StopSignal"]
         .as_str()
@@ -162,26 +165,31 @@ mod tests {
                  "ExitCode":137,"OOMKilled":false},
         "Config":{"Image":"alpine","Labels":{"gx.name":"web"},"StopSignal":15}}]"#;
 
+    fn said(text: &str) -> Value {
+        all(text.as_bytes()).unwrap().remove(0)
+    }
+
     #[test]
     fn an_ended_container_has_an_exit() {
-        let web = container(ENDED.as_bytes()).unwrap();
+        let web = container(&said(ENDED)).unwrap();
         assert_eq!((web.name.as_str(), web.state), ("web", ContainerState::Exited));
         let exit = web.exit.unwrap();
         assert_eq!((exit.code, exit.signal), (137, Some(9)));
-        assert_eq!(stopping(ENDED.as_bytes()), ("15".to_owned(), Duration::from_secs(10)));
+        assert_eq!(stopping(&said(ENDED)), ("15".to_owned(), Duration::from_secs(10)));
+        assert!(is(&said(ENDED), &"0123".parse().unwrap()));
     }
 
     #[test]
     fn one_that_never_began_has_no_times() {
-        let said = ENDED.replace("exited", "created").replace("2026-01-02T03:04:06Z", "0001-01-01T00:00:00Z");
-        let web = container(said.as_bytes()).unwrap();
+        let text = ENDED.replace("exited", "created").replace("2026-01-02T03:04:06Z", "0001-01-01T00:00:00Z");
+        let web = container(&said(&text)).unwrap();
         assert_eq!((web.started_at, web.exit), (None, None));
     }
 
     #[test]
     fn garbage_is_an_error() {
-        assert!(container(b"[]").is_err());
-        assert!(containers(b"not json").is_err());
+        assert!(all(b"not json").is_err());
+        assert!(container(&Value::Null).is_err());
         assert!(id(b"").is_err());
     }
 }

@@ -4,10 +4,13 @@ use std::ffi::OsStr;
 use std::process::{Output as Ended, Stdio};
 use std::time::Duration;
 
+use gx_core::plugin::serde_json::Value;
 use gx_core::plugin::*;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::describe;
 
 /// How long a command may take that neither waits nor follows.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -30,7 +33,7 @@ impl Engine {
 
     /// Runs a command and returns what it prints.
     pub(crate) async fn run(&self, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Vec<u8>> {
-        let ended = self.in_turn(words).await?;
+        let ended = self.ended(self.slot().await, words).await?;
         if ended.status.success() { Ok(ended.stdout) } else { Err(error(&ended.stderr)) }
     }
 
@@ -40,18 +43,22 @@ impl Engine {
         if ended.status.success() { Ok(()) } else { Err(error(&ended.stderr)) }
     }
 
-    /// Returns what the engine says of a container, as JSON.
-    pub(crate) async fn inspect(&self, id: &ContainerId) -> Result<Vec<u8>> {
-        self.run(["inspect", "--type", "container", id.as_str()]).await
+    /// Waits until one more command may run.
+    pub(crate) async fn slot(&self) -> SemaphorePermit<'_> {
+        self.slots.acquire().await.expect("never closed")
     }
 
     /// Returns what the engine says of those containers that are still there.
-    pub(crate) async fn inspect_those_left(&self, ids: &[String]) -> Result<Vec<u8>> {
-        let words = ["inspect", "--type", "container"].into_iter().chain(ids.iter().map(String::as_str));
-        let ended = self.in_turn(words).await?;
+    pub(crate) async fn inspect_those_left(
+        &self,
+        slot: SemaphorePermit<'_>,
+        ids: &[&str],
+    ) -> Result<Vec<Value>> {
+        let words = ["inspect", "--type", "container"].iter().chain(ids);
+        let ended = self.ended(slot, words).await?;
         match error(&ended.stderr) {
             error if !ended.status.success() && error.code != ErrorCode::NotFound => Err(error),
-            _ => Ok(ended.stdout),
+            _ => describe::all(&ended.stdout),
         }
     }
 
@@ -76,8 +83,11 @@ impl Engine {
         Ok(())
     }
 
-    async fn in_turn(&self, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Ended> {
-        let _slot = self.slots.acquire().await.expect("never closed");
+    async fn ended(
+        &self,
+        _slot: SemaphorePermit<'_>,
+        words: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> Result<Ended> {
         let ended = tokio::time::timeout(LIMIT, self.command(words).output()).await;
         let late =
             |_| RuntimeError::new(ErrorCode::DeadlineExceeded, format!("{} does not end", self.program));

@@ -14,6 +14,7 @@
 mod arguments;
 mod describe;
 mod engine;
+mod inspect;
 
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use gx_core::plugin::*;
 use serde::Deserialize;
 
 use crate::engine::Engine;
+use crate::inspect::Questions;
 
 /// `[plugins.template.config]`; the keys and their defaults are in `gx-plugin.toml`.
 #[derive(Debug, Clone, Deserialize)]
@@ -35,6 +37,7 @@ pub struct Config {
 #[derive(Debug)]
 pub struct TemplateRuntime {
     engine: Engine,
+    questions: Questions,
 }
 
 impl TemplateRuntime {
@@ -46,7 +49,8 @@ impl TemplateRuntime {
         if config.program.contains('/') && !config.program.starts_with('/') {
             return Err(vec![ConfigIssue::new("program", "must be a name on the PATH or begin with /")]);
         }
-        Ok(Self { engine: Engine::new(config.program, config.at_a_time) })
+        let engine = Engine::new(config.program, config.at_a_time);
+        Ok(Self { engine, questions: Questions::default() })
     }
 }
 
@@ -117,12 +121,13 @@ impl Runtime for TemplateRuntime {
             return Err(RuntimeError::new(ErrorCode::FailedPrecondition, format!("{id} was never started")));
         }
         self.engine.wait(["wait", id.as_str()]).await?;
-        let ended = self.inspect(id).await?;
-        ended.exit.ok_or_else(|| RuntimeError::new(ErrorCode::Internal, "it ended without an exit code"))
+        // One that is being removed has no exit any more.
+        let ended = self.inspect(id.clone()).await?;
+        ended.exit.ok_or_else(|| RuntimeError::no_container(&id))
     }
 
     async fn stop(&self, id: ContainerId, options: StopOptions) -> Result<()> {
-        let Some(said) = missing_ok(self.engine.inspect(&id).await)? else { return Ok(()) };
+        let Some(said) = missing_ok(self.questions.ask(&self.engine, &id).await)? else { return Ok(()) };
         if describe::container(&said)?.state != ContainerState::Running {
             return Ok(());
         }
@@ -155,7 +160,7 @@ impl Runtime for TemplateRuntime {
     }
 
     async fn inspect(&self, id: ContainerId) -> Result<Container> {
-        describe::container(&self.engine.inspect(&id).await?)
+        describe::container(&self.questions.ask(&self.engine, &id).await?)
     }
 
     async fn list(&self, filter: ListFilter, out: Output) -> Result<()> {
@@ -195,11 +200,14 @@ impl TemplateRuntime {
 
     async fn listed(&self, filter: &ListFilter) -> Result<Vec<Container>> {
         let ids = self.engine.run(arguments::list(filter)).await?;
+        let ids = describe::lines(&ids);
         let mut containers = Vec::new();
-        for ids in describe::lines(&ids).chunks(100) {
-            let said = self.engine.inspect_those_left(ids).await?;
-            containers.extend(describe::containers(&said)?.into_iter().filter(|found| fits(found, filter)));
+        for ids in ids.chunks(100) {
+            let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+            let said = self.engine.inspect_those_left(self.engine.slot().await, &ids).await?;
+            containers.extend(said.iter().map(describe::container).collect::<Result<Vec<_>>>()?);
         }
+        containers.retain(|container| fits(container, filter));
         Ok(containers)
     }
 }
