@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use gx_core::config::{Config, PluginConfig};
+use gx_core::plugin::Manifest;
 
 use crate::support::root;
 
@@ -52,5 +53,23 @@ fn it_has_every_key_of_the_configuration() {
         let part = place.split('.').fold(&table, |table, key| table[key].as_table().expect(place));
         let written: BTreeSet<&str> = part.keys().map(String::as_str).collect();
         assert_eq!(written, known, "[{place}]");
+    }
+}
+
+#[test]
+fn it_has_every_key_of_the_bundled_plugins() {
+    let table: toml::Table = with_every_key().parse().expect("the example is TOML");
+    let plain: toml::Table = text().parse().expect("the example is TOML");
+    for name in ["docker", "podman"] {
+        let file = root().join("plugins").join(name).join("gx-plugin.toml");
+        let text = std::fs::read_to_string(&file).expect("a plugin has a manifest");
+        let manifest = Manifest::from_text(&text).expect("the manifest is one");
+        let known: BTreeSet<&str> = manifest.config.keys().map(String::as_str).collect();
+        let written = table["plugins"][name]["config"].as_table().expect("a table");
+        assert_eq!(written.keys().map(String::as_str).collect::<BTreeSet<_>>(), known, "{name}");
+        for (key, setting) in &manifest.config {
+            let shown = plain["plugins"][name]["config"].get(key).cloned();
+            assert_eq!(shown, setting.default, "the default of {name}'s {key}");
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! | `tidy` | the rules of structure hold |
 //! | `example` | `examples/config.toml` names every key, with its default |
 //! | `generated` | the documents that the program writes of itself are fresh |
+//! | `readme` | what the README tells a newcomer to type works |
 //! | `config` | the example is used; every mistake in a configuration is shown with its place |
 //! | `roads` | a container's whole life on both engines, here and on a host |
 //! | `plugins` | bad and misbehaving plugins, and a stranger's good one |
@@ -17,6 +18,7 @@ mod example;
 mod faults;
 mod generated;
 mod plugins;
+mod readme;
 mod roads;
 mod support;
 mod tidy;

@@ -3,7 +3,7 @@
 //! Each command is shown as one would type it, with what it printed. The story ends at the first command that
 //! fails, and leaves nothing behind, however it ends.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -40,8 +40,12 @@ pub(crate) fn run() -> Result<()> {
     let engines = Engines::start()?;
     let began = Instant::now();
     let mut story = Story::begin(&engines)?;
-    story.tell(&engines)?;
+    let told = story.tell(&engines);
+    if told.is_err() && !interrupt::came() {
+        eprintln!("\nThe host's log:\n{}", story.log());
+    }
     drop(story);
+    told?;
     println!("\nThat was gx in {} seconds. `gx --help` shows the rest.", began.elapsed().as_secs());
     Ok(())
 }
@@ -69,10 +73,16 @@ impl<'e> Story<'e> {
         title("A host lends this machine. It listens on loopback, on a port of its own choice.");
         let mut serve = command(engines, &gx, &folder);
         serve.args(["serve", "--listen", "127.0.0.1:0"]);
-        shown("gx serve --listen 127.0.0.1:0 &");
+        shown("gx serve --listen 127.0.0.1:0 2>serve.log &");
+        let log = File::create(folder.path().join("serve.log")).doing("serve.log")?;
         // In a group of its own: after Ctrl-C it is still there to remove what was made.
-        let mut host =
-            serve.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0).spawn().doing("gx serve")?;
+        let mut host = serve
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .doing("gx serve")?;
         let mut line = String::new();
         let stdout = host.stdout.as_mut().expect("stdout is piped");
         let read = BufReader::new(stdout).read_line(&mut line).doing("gx serve");
@@ -82,7 +92,10 @@ impl<'e> Story<'e> {
         let story = Self { engines, gx, folder, host, address, containers: Vec::new() };
         read?;
         if story.address.is_empty() {
-            return Err(Failure::Because("`gx serve` did not say where it listens".to_owned()));
+            return Err(Failure::Because(format!(
+                "`gx serve` does not say where it listens: {}",
+                story.log()
+            )));
         }
         Ok(story)
     }
@@ -90,7 +103,6 @@ impl<'e> Story<'e> {
     fn tell(&mut self, engines: &Engines) -> Result<()> {
         title("A borrower asks what the host is and what it can run.");
         self.gx(&["specs"])?;
-        self.gx(&["runtimes"])?;
         for runtime in RUNTIMES {
             self.container(engines, runtime)?;
         }
@@ -122,6 +134,10 @@ impl<'e> Story<'e> {
         self.gx(&["exec", &name, "--", "cat", "/tmp/note.txt"])
     }
 
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("serve.log")).unwrap_or_default()
+    }
+
     /// Runs gx against the host, shown as one would type it.
     fn gx(&self, arguments: &[&str]) -> Result<()> {
         let mut gx = command(self.engines, &self.gx, &self.folder);
@@ -133,7 +149,7 @@ impl<'e> Story<'e> {
     /// Asks the engine itself for the container: it is a real one.
     fn engine_shows(&self, mut engine: Command, name: &str) -> Result<()> {
         let filter = format!("label=gx.name={name}");
-        let format = "table {{.ID}}  {{.Image}}  {{.Status}}  {{.Names}}";
+        let format = "table {{.ID}}\\t{{.Image}}\\t{{.Status}}\\t{{.Names}}";
         engine.args(["ps", "--filter", &filter, "--format", format]);
         shown(shell::line(&engine));
         let list = shell::read(&mut engine)?;
