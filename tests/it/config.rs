@@ -1,18 +1,22 @@
 //! The configuration file: the shipped example is loaded and used, and every mistake is shown with its place.
 
-use crate::support::{IMAGE, Removed, Surroundings, root, unique};
+use crate::support::{ENGINES, IMAGE, Removed, Surroundings, root, unique};
 
 #[test]
 fn the_example_selects_the_runtime_of_a_create() {
-    let text = std::fs::read_to_string(root().join("examples/config.toml")).expect("the example is there");
-    let runtime = gx_core::config::Config::from_text("", &text).expect("it loads").client.runtime;
-    let runtime = runtime.expect("the example selects a runtime").to_string();
-    let here = Surroundings::new().configured(&text);
-    let name = unique("example");
-    let _removed = Removed(if runtime == "docker" { "docker" } else { "podman" }, format!("gx-{name}"));
-    let made = here.json(&["create", "--name", &name, IMAGE, "--", "sleep", "1000"]);
-    assert_eq!(made["runtime"], runtime.as_str());
-    here.ok(&["rm", "-f", &name]);
+    let example = std::fs::read_to_string(root().join("examples/config.toml")).expect("the example is there");
+    for engine in ENGINES {
+        // As the file says: take the `#` away and give the key your value.
+        let text = example.replace("#runtime = \"podman\"", &format!("runtime = \"{engine}\""));
+        let runtime = gx_core::config::Config::from_text("", &text).expect("it loads").client.runtime;
+        assert_eq!(runtime.expect("the example selects a runtime").as_str(), engine);
+        let here = Surroundings::new().configured(&text);
+        let name = unique("example");
+        let _removed = Removed(engine, format!("gx-{name}"));
+        let made = here.json(&["create", "--name", &name, IMAGE, "--", "sleep", "1000"]);
+        assert_eq!(made["runtime"], engine);
+        here.ok(&["rm", "-f", &name]);
+    }
 }
 
 #[test]
