@@ -2,6 +2,7 @@
 //!
 //! Everything else that passes is the real engine's.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -22,7 +23,9 @@ struct State {
 
 #[derive(Default)]
 struct Now {
-    open: Vec<UnixStream>,
+    /// Both ends of each connection, by its number.
+    open: BTreeMap<u64, [UnixStream; 2]>,
+    next: u64,
     connections: usize,
     held: Option<String>,
     holding: usize,
@@ -46,7 +49,7 @@ impl EngineProxy {
     pub(crate) fn cut(&self) {
         let mut now = self.state.now.lock().expect("no thread panicked");
         let _ = std::fs::remove_file(&self.socket);
-        for stream in now.open.drain(..) {
+        for stream in std::mem::take(&mut now.open).into_values().flatten() {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -107,14 +110,23 @@ impl Drop for EngineProxy {
 fn join(state: &Arc<State>, client: UnixStream, engine: &Path) {
     let Ok(server) = UnixStream::connect(engine) else { return };
     let copy = |stream: &UnixStream| stream.try_clone().expect("a socket can be cloned");
-    state.now.lock().expect("no thread panicked").open.extend([copy(&client), copy(&server)]);
+    let number = {
+        let mut now = state.now.lock().expect("no thread panicked");
+        now.next += 1;
+        now.connections += 1;
+        let number = now.next;
+        now.open.insert(number, [copy(&client), copy(&server)]);
+        number
+    };
     let (to, from, state) = (copy(&server), copy(&client), state.clone());
-    state.now.lock().expect("no thread panicked").connections += 1;
     std::thread::spawn(move || {
+        let back = std::thread::spawn(move || pump(server, client, None));
         pump(from, to, Some(&state));
         state.now.lock().expect("no thread panicked").connections -= 1;
+        // Its copies would keep the connection open, and there may be thousands.
+        let _ = back.join();
+        state.now.lock().expect("no thread panicked").open.remove(&number);
     });
-    std::thread::spawn(move || pump(server, client, None));
 }
 
 fn pump(mut from: UnixStream, mut to: UnixStream, state: Option<&State>) {

@@ -8,6 +8,7 @@
 //! | `readme` | what the README tells a newcomer to type works |
 //! | `config` | the example is used; every mistake in a configuration is shown with its place |
 //! | `roads` | a container's whole life on both engines, here and on a host |
+//! | `runtimes` | every runtime keeps every promise, in this process and in a child |
 //! | `plugins` | bad and misbehaving plugins, and a stranger's good one |
 //! | `faults` | engines that go away, kill -9, Ctrl-C, slow readers |
 //! | `support`, `engine_proxy` | how tests start programs, hosts and engines, and cut them off |
@@ -20,5 +21,6 @@ mod generated;
 mod plugins;
 mod readme;
 mod roads;
+mod runtimes;
 mod support;
 mod tidy;

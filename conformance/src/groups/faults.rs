@@ -22,7 +22,7 @@ pub(super) const CASES: &[Case] = &[
     case!(
         "faults/crash",
         "calls of a crashed runtime fail soon; it comes back and finds its containers",
-        [],
+        [Processes],
         crash,
         alone
     ),
