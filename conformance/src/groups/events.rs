@@ -1,6 +1,7 @@
 //! What happens to containers, told as it happens and afterwards.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use gx_core::runtime::{Event, EventAction, RemoveOptions};
@@ -104,6 +105,7 @@ async fn from_now(t: Arc<Trial>) -> Verdict {
     // Engines count in seconds here: what happened a moment ago may still be now.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let (mut items, call) = watching(&t, None);
+    let done = AtomicBool::new(false);
     let seen = async {
         loop {
             let item = soon("an event", 2 * SOON, items.next()).await?;
@@ -118,15 +120,23 @@ async fn from_now(t: Arc<Trial>) -> Verdict {
     };
     // Nobody says when the watching has begun, so things happen until one is seen.
     let happening = async {
-        loop {
+        while !done.load(Ordering::Relaxed) {
             let mut spec = t.spec(sh("true"));
             spec.labels.insert("gx.conformance.now".into(), "yes".into());
             let id = t.create(spec).await?;
             t.remove(&id).await?;
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+        Ok(())
     };
-    let verdict = tokio::select! { seen = seen => seen, failed = happening => failed };
+    // Neither is dropped: what a dropped create has made may stay.
+    let seen = async {
+        let verdict = seen.await;
+        done.store(true, Ordering::Relaxed);
+        verdict
+    };
+    let (seen, happened): (Verdict, Verdict) = tokio::join!(seen, happening);
+    let verdict = seen.and(happened);
     drop(items);
     soon("events", SOON, call).await?.expect("the task is not aborted")?;
     verdict
