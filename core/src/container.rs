@@ -22,6 +22,8 @@ pub mod label {
     pub const HOST: &str = "gx.host";
     /// The [`Gpus`](super::Gpus) it was given, where it has any.
     pub const GPUS: &str = "gx.gpus";
+    /// The names of the labels its owner gave it, as a JSON list; an engine mixes them with those of the image.
+    pub const LABELS: &str = "gx.labels";
     /// The name its owner gave it (the engine's name has a prefix).
     pub const NAME: &str = "gx.name";
     /// When it was asked for, RFC 3339.

@@ -11,4 +11,4 @@ mod tests;
 
 pub use error::{Result, ServerError};
 pub use node::{Caller, Node, NodeOptions, RecoverReport};
-pub use serve::run;
+pub use serve::{Server, run};

@@ -31,36 +31,60 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// When a silent peer is asked for a sign of life.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Serves a node until `shutdown` is done, then waits for what is under way and shuts the node down. Leases end and
-/// engines are watched while this runs.
+/// A server that may serve: it has the data folder to itself, and an address that only this machine reaches.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    node: Arc<Node>,
+    _lock: ServerLock,
+}
+
+/// Serves a node until `shutdown` is done.
 ///
 /// # Errors
-/// [`ServerError::NotLoopback`], as nothing is encrypted yet; [`ServerError::Locked`] when the data folder has another
-/// server; [`ServerError::Listen`].
+/// Those of [`Server::new`].
 pub async fn run(listener: TcpListener, node: Arc<Node>, shutdown: impl Future<Output = ()>) -> Result<()> {
-    let address = listener.local_addr().map_err(ServerError::Listen)?;
-    if !address.ip().is_loopback() {
-        return Err(ServerError::NotLoopback { address });
-    }
-    let _lock = ServerLock::take(node.data())?;
-    tracing::info!(%address, node = %node.id(), "serving");
-    let mut background = background(&node);
-    let (close, closing) = watch::channel(false);
-    let routes = routes::all(routes::State::new(node.clone(), closing.clone()));
-    let mut connections = accept(&listener, routes, closing, shutdown).await;
-
-    drop(listener);
-    let _ = close.send(true);
-    let under_way = connections.len();
-    tracing::info!(under_way, "shutting down");
-    let all = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(GRACE, all).await.is_err() {
-        tracing::warn!(left = connections.len(), "connections are cut");
-    }
-    connections.shutdown().await;
-    background.shutdown().await;
-    node.shutdown().await;
+    Server::new(listener, node)?.run(shutdown).await;
     Ok(())
+}
+
+impl Server {
+    /// Takes the node's data folder for this server.
+    ///
+    /// # Errors
+    /// [`ServerError::NotLoopback`], as nothing is encrypted yet; [`ServerError::Locked`] when the data folder has
+    /// another server; [`ServerError::Listen`].
+    pub fn new(listener: TcpListener, node: Arc<Node>) -> Result<Self> {
+        let address = listener.local_addr().map_err(ServerError::Listen)?;
+        if !address.ip().is_loopback() {
+            return Err(ServerError::NotLoopback { address });
+        }
+        let lock = ServerLock::take(node.data())?;
+        Ok(Self { listener, node, _lock: lock })
+    }
+
+    /// Serves until `shutdown` is done, then waits for what is under way and shuts the node down. Leases end and
+    /// engines are watched while this runs.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let Self { listener, node, _lock } = self;
+        tracing::info!(node = %node.id(), "serving");
+        let mut background = background(&node);
+        let (close, closing) = watch::channel(false);
+        let routes = routes::all(routes::State::new(node.clone(), closing.clone()));
+        let mut connections = accept(&listener, routes, closing, shutdown).await;
+
+        drop(listener);
+        let _ = close.send(true);
+        let under_way = connections.len();
+        tracing::info!(under_way, "shutting down");
+        let all = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(GRACE, all).await.is_err() {
+            tracing::warn!(left = connections.len(), "connections are cut");
+        }
+        connections.shutdown().await;
+        background.shutdown().await;
+        node.shutdown().await;
+    }
 }
 
 /// Starts what a server does beside answering.

@@ -42,8 +42,10 @@ pub(crate) async fn run(args: ServeArgs, context: &Context<'_>) -> Result {
     let listener = TcpListener::bind(listen).await.map_err(|error| cannot_listen(listen, &error))?;
     let address = listener.local_addr().map_err(|error| cannot_listen(listen, &error))?;
     let listening = Listening { listening: address, node_id: node.id(), version: VERSION };
+    let server = gx_server::Server::new(listener, node)?;
     context.out.item(&listening)?;
-    Ok(gx_server::run(listener, node, asked_to_end).await?)
+    server.run(asked_to_end).await;
+    Ok(())
 }
 
 fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> CliError {

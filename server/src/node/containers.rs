@@ -102,6 +102,17 @@ pub(crate) fn name_of(container: &Container) -> &str {
     container.labels.get(label::NAME).unwrap_or(&container.name)
 }
 
+/// Returns the labels the owner gave, without those of the image and of gx.
+fn own_labels(labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let names: Vec<String> =
+        labels.get(label::LABELS).and_then(|names| serde_json::from_str(names).ok()).unwrap_or_default();
+    names
+        .into_iter()
+        .filter_map(|name| labels.get_key_value(&name))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect()
+}
+
 /// Returns what the API tells of a container.
 pub(crate) fn info(runtime: &PluginName, container: Container) -> ContainerInfo {
     let labels = &container.labels;
@@ -116,11 +127,7 @@ pub(crate) fn info(runtime: &PluginName, container: Container) -> ContainerInfo 
         started_at: container.started_at,
         expires_at: time(label::EXPIRES),
         gpus: gpus.unwrap_or_default(),
-        labels: labels
-            .iter()
-            .filter(|(key, _)| !key.starts_with("gx."))
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect(),
+        labels: own_labels(labels),
         id: container.id,
         image: container.image,
         exit: container.exit,

@@ -251,6 +251,10 @@ impl Order {
         label(label::CREATED, Timestamp::from_unix(Timestamp::from(now).unix()).to_string());
         label(label::KEY, self.key.clone());
         label(label::SPEC, self.digest.clone());
+        if !request.labels.is_empty() {
+            let names: Vec<&String> = request.labels.keys().collect();
+            label(label::LABELS, serde_json::to_string(&names).expect("a list of texts becomes JSON"));
+        }
         if let Some(ttl) = self.grant.ttl {
             label(label::EXPIRES, Timestamp::from_unix(Timestamp::from(now + ttl).unix()).to_string());
         }

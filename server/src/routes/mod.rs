@@ -160,7 +160,7 @@ async fn handle(
     let mut response = result.unwrap_or_else(|failure| failure.response(&id));
     let status = response.status().as_u16();
     state.counters.count(status);
-    tracing::debug!(request = id, %method, path, status, ms = began.elapsed().as_millis(), "answered");
+    tracing::debug!(request = id, %method, path, status, ms = began.elapsed().as_millis() as u64, "answered");
     response.headers_mut().insert(REQUEST_ID, HeaderValue::from_str(&id).expect("an id is visible ASCII"));
     response
 }

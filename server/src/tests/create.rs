@@ -18,7 +18,10 @@ fn key(text: &str) -> Option<IdempotencyKey> {
 #[tokio::test]
 async fn a_container_is_made_started_and_labelled() {
     let host = Host::new().await;
-    let made = host.create(CreateRequest { extra_ports: 1, ttl_s: Some(600), ..named("web") }).await.unwrap();
+    let labels = [("team".to_owned(), "blue".to_owned())].into();
+    let request = CreateRequest { extra_ports: 1, ttl_s: Some(600), labels, ..named("web") };
+    let made = host.create(request).await.unwrap();
+    assert_eq!(made.labels, [("team".to_owned(), "blue".to_owned())].into());
     assert_eq!((made.name.as_str(), made.state), ("web", ContainerState::Running));
     assert_eq!(made.owner, Some(host.node.id()));
     assert!(made.expires_at.unwrap() > made.created_at.unwrap());
