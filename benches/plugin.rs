@@ -113,7 +113,7 @@ fn host(isolation: Isolation, place: &Path) -> Arc<PluginHost> {
 /// What this machine takes, now, to wake a task of another tokio runtime and to be woken by it: no plugin that runs on
 /// its own runtime can be faster.
 async fn wake_ups() -> f64 {
-    let other = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let other = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let other = other.expect("threads can be made");
     let spent = 1e6
         * median_of!(20_000, {

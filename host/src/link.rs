@@ -9,7 +9,7 @@ use gx_core::plugin::method;
 use gx_core::{ErrorCode, RuntimeError};
 use tokio::sync::oneshot;
 
-use crate::calls::{Calls, Done, Streams};
+use crate::calls::{Calls, Done, Streams, TOO_LATE};
 use crate::library::status_name;
 use crate::text::{clean, clean_error};
 
@@ -53,7 +53,8 @@ impl Session {
         if body.len() > MAX_BODY_BYTES {
             return Err(RuntimeError::new(ErrorCode::InvalidArgument, "the request is larger than 16 MiB"));
         }
-        let (id, done, streams) = self.calls.enter(method, streamed);
+        let limit = (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms.into()) + TIMEOUT_MARGIN);
+        let (id, done, streams) = self.calls.enter(method, limit, streamed);
         let call = Call { session: self.clone(), id, method, timeout_ms, done, ended: false };
         match self.link.call(id, method, timeout_ms, body) {
             status::OK => {
@@ -126,20 +127,15 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Waits for the end, at most a second longer than the plugin should need.
+    /// Waits for the end, at most two seconds longer than the plugin should need.
     ///
     /// # Errors
     /// What the plugin says, or what became of it.
     pub(crate) async fn done(mut self) -> Result<Bytes, RuntimeError> {
-        let done = if self.timeout_ms == 0 {
-            (&mut self.done).await
-        } else {
-            let limit = Duration::from_millis(self.timeout_ms.into()) + TIMEOUT_MARGIN;
-            match tokio::time::timeout(limit, &mut self.done).await {
-                Ok(done) => done,
-                Err(_) => return Err(self.too_late()),
-            }
-        };
+        let done = (&mut self.done).await;
+        if let Ok(Done { status: TOO_LATE, .. }) = done {
+            return Err(self.too_late()); // dropping this cancels
+        }
         self.ended = true;
         match done {
             Ok(done) => self.session.outcome(self.method, &done).cloned(),

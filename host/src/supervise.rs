@@ -215,6 +215,9 @@ impl Supervised {
     /// Looks for calls that do not come back. Called by the watch.
     pub(crate) fn check(&self, now: Instant) {
         let state = self.state.borrow().clone();
+        if let State::Loaded(session) | State::Hung(session) = &state {
+            session.calls.expire(now);
+        }
         match (state, self.checked.isolation) {
             (State::Loaded(session), isolation) => {
                 let Some(method) = session.calls.overdue(now) else { return };
@@ -252,7 +255,12 @@ impl Supervised {
         let body = self.checked.config.to_string();
         let limit_ms = LOAD_LIMIT.as_millis() as u32;
         let answer = match session.begin(CONFIGURE, limit_ms, body.as_bytes(), false) {
-            Ok((call, _)) => call.done().await,
+            Ok((call, _)) => {
+                // Nobody watches it yet.
+                let limit = LOAD_LIMIT + Duration::from_secs(1);
+                let done = tokio::time::timeout(limit, call.done()).await;
+                done.map_err(|_| LoadError::Silent("configuring"))?
+            }
             Err(refused) => Err(refused),
         };
         accepted(answer.as_deref().map_err(Clone::clone))?;
@@ -289,7 +297,7 @@ impl Supervised {
         let session = Arc::new(Session { link: Box::new(link), calls });
         let limit_ms = LOAD_LIMIT.as_millis() as u32;
         let body = checked.config.to_string();
-        let (id, mut done, _) = session.calls.enter(CONFIGURE, false);
+        let (id, mut done, _) = session.calls.enter(CONFIGURE, None, false);
         session.link.call(id, CONFIGURE, limit_ms, body.as_bytes());
         session.calls.taken(id);
         let mut answer = None;

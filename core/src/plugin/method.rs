@@ -150,6 +150,12 @@ pub fn name(number: u32) -> &'static str {
     }
 }
 
+/// Returns whether a method takes input while it runs.
+pub const fn takes_input(number: u32) -> bool {
+    use RuntimeMethod as M;
+    matches!(M::from_number(number), Some(M::Build | M::Exec | M::CopyIn))
+}
+
 macro_rules! bodies {
     ($($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty = $field_doc:literal,)* })*) => {
         $(

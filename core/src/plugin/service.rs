@@ -17,7 +17,8 @@ use crate::stream::{Input, Output};
 pub(super) struct Request {
     pub(super) method: u32,
     pub(super) body: Vec<u8>,
-    pub(super) input: Input,
+    /// For the methods that take some.
+    pub(super) input: Option<Input>,
     pub(super) out: Output,
 }
 
@@ -66,6 +67,7 @@ impl<T: Measurement> Service for MeasurementService<T> {
 async fn runtime_call<T: Runtime>(runtime: &T, method: RuntimeMethod, request: Request) -> Result<Vec<u8>> {
     use RuntimeMethod as M;
     let Request { body, input, out, .. } = request;
+    let input = || input.unwrap_or_else(Input::empty);
     match method {
         M::Capabilities => reply(&runtime.capabilities().await?),
         M::Info => reply(&runtime.info().await?),
@@ -73,7 +75,7 @@ async fn runtime_call<T: Runtime>(runtime: &T, method: RuntimeMethod, request: R
         M::Pull => reply(&runtime.pull(args::<PullArgs>(&body)?.request, out).await?),
         M::Images => reply(&runtime.images().await?),
         M::Image => reply(&runtime.image(args::<ImageArgs>(&body)?.image).await?),
-        M::Build => reply(&runtime.build(args::<BuildArgs>(&body)?.request, input, out).await?),
+        M::Build => reply(&runtime.build(args::<BuildArgs>(&body)?.request, input(), out).await?),
         M::RemoveImage => empty(runtime.remove_image(args::<ImageArgs>(&body)?.image).await),
         M::Create => reply(&runtime.create(args::<CreateArgs>(&body)?.spec).await?),
         M::Start => empty(runtime.start(args::<IdArgs>(&body)?.id).await),
@@ -98,11 +100,11 @@ async fn runtime_call<T: Runtime>(runtime: &T, method: RuntimeMethod, request: R
         }
         M::Exec => {
             let ExecArgs { id, spec } = args(&body)?;
-            reply(&runtime.exec(id, spec, input, out).await?)
+            reply(&runtime.exec(id, spec, input(), out).await?)
         }
         M::CopyIn => {
             let CopyArgs { id, path } = args(&body)?;
-            empty(runtime.copy_in(id, path, input).await)
+            empty(runtime.copy_in(id, path, input()).await)
         }
         M::CopyOut => {
             let CopyArgs { id, path } = args(&body)?;
