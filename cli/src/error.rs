@@ -197,6 +197,17 @@ impl CliError {
         }
     }
 
+    /// Says how to start a container, where that it does not run is to blame.
+    #[must_use]
+    pub(crate) fn or_start(self, id: &str) -> Self {
+        match self.code {
+            Some(ErrorCode::FailedPrecondition) if self.hints.is_empty() => {
+                self.hint(format!("gx start {id}"))
+            }
+            _ => self,
+        }
+    }
+
     /// Adds the sources of `error`, which do not repeat one another.
     #[must_use]
     pub(crate) fn sources(mut self, error: &dyn std::error::Error) -> Self {

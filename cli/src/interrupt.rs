@@ -1,6 +1,7 @@
 //! Ctrl-C: the first cancels what runs and lets it clean up, the second exits at once.
 
 use std::future::Future;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -30,7 +31,16 @@ pub(crate) fn asked_to_end() -> Result<impl Future<Output = ()>> {
     })
 }
 
+/// One keypress may arrive twice, where a program in between passes it on to its whole group, as timeout(1) does.
+const SAME_KEYPRESS: Duration = Duration::from_millis(300);
+
 async fn exit_on_next(mut signals: Signals) {
+    let echoes = async {
+        loop {
+            signals.next().await;
+        }
+    };
+    let _: Result<(), _> = tokio::time::timeout(SAME_KEYPRESS, echoes).await;
     let kind = signals.next().await;
     std::process::exit(i32::from(kind.status().0));
 }

@@ -74,7 +74,7 @@ pub(crate) async fn run(args: ExecArgs, context: &Context<'_>) -> Result<Status>
         tokio::join!(target.exec(&args.id, spec, given, output), logs::print(items, context.out));
     drop(raw);
     printed?;
-    let ended = ended?;
+    let ended = ended.map_err(|error| error.or_start(&args.id))?;
     if context.out.is_json() {
         context.out.item(&Ended { exit: &ended })?;
     }

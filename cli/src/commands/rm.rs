@@ -37,8 +37,9 @@ pub(crate) async fn run(args: RmArgs, context: &Context<'_>) -> Result {
     for (result, given) in done.into_iter().zip(&args.ids) {
         match result {
             Ok(id) => removed.removed.push(One { id, given: given.clone() }),
-            Err(error) if error.code == Some(ErrorCode::FailedPrecondition) && !args.force => {
-                errors.push(error.hint("gx rm -f removes those that run too"));
+            Err(mut error) if error.code == Some(ErrorCode::FailedPrecondition) && !args.force => {
+                error.hints = vec!["gx rm -f removes those that run too".to_owned()];
+                errors.push(error);
             }
             Err(error) => errors.push(error),
         }

@@ -70,7 +70,7 @@ async fn show(mut readings: mpsc::Receiver<Row>, all: usize, once: bool, out: &O
             out.repaint(&Rows(rows.values().cloned().collect()))?;
         }
     }
-    if once && !out.is_json() {
+    if once && !rows.is_empty() && !out.is_json() {
         out.show(&Rows(rows.into_values().collect()))?;
     }
     Ok(())
@@ -96,7 +96,7 @@ async fn read(container: &ContainerInfo, once: bool, target: &Target, rows: mpsc
         target.stats(container.id.as_str(), every_ms, output),
         pass_on(container, once, items, rows)
     );
-    call
+    call.map_err(|error| error.or_start(&container.name))
 }
 
 async fn pass_on(container: &ContainerInfo, once: bool, mut items: Items, rows: mpsc::Sender<Row>) {

@@ -32,7 +32,7 @@ pub(super) async fn engines(node: &Node) -> Vec<Check> {
 
 fn judge(statuses: Vec<RuntimeStatus>) -> Vec<Check> {
     let any = statuses.iter().any(|status| status.health.status == HealthStatus::Healthy);
-    let mut checks: Vec<Check> = statuses.into_iter().flat_map(engine).collect();
+    let mut checks: Vec<Check> = statuses.into_iter().map(engine).collect();
     if !any {
         let hint =
             "install and start Docker or Podman: `apt-get install docker.io`, or `apt-get install podman`";
@@ -42,20 +42,21 @@ fn judge(statuses: Vec<RuntimeStatus>) -> Vec<Check> {
     checks
 }
 
-fn engine(status: RuntimeStatus) -> Vec<Check> {
+fn engine(status: RuntimeStatus) -> Check {
     let name = format!("engine {}", status.name);
     let verdict = match status.health.status {
         HealthStatus::Healthy => {
             let info = status.info.unwrap_or_default();
             let rootless = if info.rootless { ", rootless" } else { "" };
-            let text = format!("{} {} at {}{rootless}", info.backend, info.version, info.endpoint);
-            let notes = info.notes.into_iter().map(|note| Check::new(name.clone(), Verdict::Warn, note));
-            return std::iter::once(Check::ok(name.clone(), text)).chain(notes).collect();
+            let notes =
+                if info.notes.is_empty() { String::new() } else { format!(" ({})", info.notes.join("; ")) };
+            let text = format!("{} {} at {}{rootless}{notes}", info.backend, info.version, info.endpoint);
+            return Check::ok(name, text);
         }
         HealthStatus::Undetected => Verdict::Warn,
         HealthStatus::Unhealthy => Verdict::Fail,
     };
-    vec![Check::new(name, verdict, status.health.why).hint(status.health.hint)]
+    Check::new(name, verdict, status.health.why).hint(status.health.hint)
 }
 
 #[cfg(test)]
