@@ -16,7 +16,7 @@ const EXAMPLES: &str = "\
 Examples:
   gx create debian:bookworm -- sleep 1h
   gx create --runtime podman -p 80 --name web nginx
-  gx create --on 192.168.1.7 --cpus 4 --memory 8GiB --gpus 1 --ttl 2h pytorch/pytorch -- python train.py
+  gx create --on 192.168.1.7 --cpus 4 --memory 8GiB --gpus 1 --ttl 2h debian
   gx create --wait debian -- make test         ends when the container does, with its exit code
 
 Everything after IMAGE is the command; `--` before it keeps its flags its own.";
