@@ -174,7 +174,7 @@ fn uninstall(prefix: &Path) -> Result<()> {
 
 fn manual_pages(gx: &Path) -> Result<Vec<Piece>> {
     let folder = tempfile::tempdir().doing("a folder for the manual pages")?;
-    shell::run(Command::new(gx).arg("reference").arg(folder.path()))?;
+    shell::run(Command::new(gx).args(["--quiet", "reference"]).arg(folder.path()))?;
     let pages = folder.path().join("man");
     let mut files = Vec::new();
     for entry in fs::read_dir(&pages).doing(pages.display())? {
