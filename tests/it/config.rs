@@ -36,9 +36,8 @@ fn every_mistake_is_shown_with_its_place_and_a_hint() {
         ("[server]\nlisten = 7\n", "2:10", "invalid type"),
         ("[server.limits]\nmemory = \"lots\"\n", "2:10", "size"),
         ("[client\n", "1:", ""),
-        ("[plugins.docker.config]\nsockt = \"/x\"\n", "2:1", "socket"),
-        ("[plugins.docker.config]\nsocket = 7\n", "2:", "string"),
-        ("[plugins.docker]\nkind = \"measurement\"\n", "2:1", "runtime"),
+        ("[plugins.docker.config]\nhots = \"/x\"\n", "2:1", "did you mean `host`?"),
+        ("[plugins.docker.config]\nhost = 7\n", "2:", "string"),
     ];
     for (text, place, word) in cases {
         let here = Surroundings::new().configured(text);

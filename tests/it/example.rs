@@ -30,6 +30,8 @@ fn it_says_what_holds_without_it() {
     for (name, plugin) in std::mem::take(&mut config.plugins) {
         assert_eq!(PluginConfig { config: toml::Table::new(), ..plugin }, PluginConfig::default(), "{name}");
     }
+    let selected = config.client.runtime.take(); // what the example is there to show
+    assert_eq!(selected, Some("podman".parse().expect("a plugin's name")));
     assert_eq!(config, Config::default());
 }
 

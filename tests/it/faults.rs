@@ -21,7 +21,7 @@ fn through_a_proxy() -> (Surroundings, EngineProxy) {
     let here = Surroundings::new();
     let proxy = EngineProxy::start(here.path("engine.sock"), Path::new(DOCKER));
     let text = format!(
-        "[client]\nruntime = \"docker\"\n[plugins.docker.config]\nsocket = \"{}\"\n",
+        "[client]\nruntime = \"docker\"\n[plugins.docker.config]\nhost = \"unix://{}\"\n",
         proxy.socket().display()
     );
     (here.configured(&text), proxy)
@@ -32,10 +32,18 @@ fn an_engine_that_is_down_says_how_to_start_it_and_is_used_when_it_is_back() {
     let (here, proxy) = through_a_proxy();
     let host = here.serve();
     let on: &[&str] = &["--on", &host.address];
-    here.ok(&[on, &["runtimes"]].concat());
+    let first = unique("before");
+    let _first_removed = Removed("docker", format!("gx-{first}"));
+    let make = |name: &str| {
+        let create: &[&str] = &["create", "--runtime", "docker", "--name", name, IMAGE, "--", "sleep", "1000"];
+        here.gx(&[on, create].concat())
+    };
+    assert_eq!(make(&first).code, 0);
 
     proxy.cut();
-    let refused = here.gx(&[on, &["create", "--runtime", "docker", IMAGE, "--", "sleep", "1000"]].concat());
+    let name = unique("back");
+    let _removed = Removed("docker", format!("gx-{name}"));
+    let refused = make(&name);
     assert_eq!(refused.code, 4, "{refused:?}");
     assert!(refused.stderr.contains("docker") && refused.stderr.contains("start"), "{refused:?}");
     let local = here.gx(&["create", "--runtime", "docker", IMAGE]);
@@ -44,10 +52,11 @@ fn an_engine_that_is_down_says_how_to_start_it_and_is_used_when_it_is_back() {
     assert_eq!(others["unavailable"][0]["runtime"], "docker", "{others}");
 
     proxy.restore(Path::new(DOCKER));
-    let name = unique("back");
-    let _removed = Removed("docker", format!("gx-{name}"));
-    here.ok(&[on, &["create", "--runtime", "docker", "--name", &name, IMAGE, "--", "sleep", "1000"]].concat());
-    here.ok(&[on, &["rm", "-f", &name]].concat());
+    let made = make(&name);
+    assert_eq!(made.code, 0, "{made:?}");
+    for name in [&first, &name] {
+        here.ok(&[on, &["rm", "-f", name]].concat());
+    }
 }
 
 #[test]

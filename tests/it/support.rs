@@ -145,7 +145,7 @@ impl Surroundings {
         // Its log must not fill the pipe: read it to its end.
         let stderr = child.stderr.take().expect("stderr is piped");
         std::thread::spawn(move || std::io::copy(&mut BufReader::new(stderr), &mut std::io::sink()));
-        Host { child, address: said["listen"].as_str().expect("an address").to_owned() }
+        Host { child, address: said["listening"].as_str().expect("an address").to_owned() }
     }
 }
 

@@ -16,8 +16,13 @@ use crate::error::{CliError, Result, Told};
 use crate::output::{Pairs, Show, View};
 use crate::settings::{self, Settings};
 
-/// What `gx config init` writes: every key with its default and a comment.
+/// The shipped example: every key with its default and a comment, and a runtime selected.
 const EXAMPLE: &str = include_str!("../../../examples/config.toml");
+
+/// What `gx config init` writes: the example, with the choice of a runtime left to whoever edits it.
+fn initial() -> String {
+    EXAMPLE.replace("\nruntime = ", "\n#runtime = ")
+}
 
 /// What stands where a secret is.
 const HIDDEN: &str = "(hidden)";
