@@ -35,7 +35,8 @@ fn an_engine_that_is_down_says_how_to_start_it_and_is_used_when_it_is_back() {
     let first = unique("before");
     let _first_removed = Removed("docker", format!("gx-{first}"));
     let make = |name: &str| {
-        let create: &[&str] = &["create", "--runtime", "docker", "--name", name, IMAGE, "--", "sleep", "1000"];
+        let create: &[&str] =
+            &["create", "--runtime", "docker", "--name", name, IMAGE, "--", "sleep", "1000"];
         here.gx(&[on, create].concat())
     };
     assert_eq!(make(&first).code, 0);

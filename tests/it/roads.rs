@@ -117,7 +117,15 @@ fn whole_road(runtime: &str, here: &Surroundings, on: &[&str]) {
     input_reaches_a_command(here, &args(&["exec", "-i", "NAME", "--", "cat"]));
     a_terminal_is_a_terminal(
         here,
-        &args(&["exec", "-it", "NAME", "--", "sh", "-c", "tty; until stty size 2>/dev/null; do :; done; exit 7"]),
+        &args(&[
+            "exec",
+            "-it",
+            "NAME",
+            "--",
+            "sh",
+            "-c",
+            "tty; until stty size 2>/dev/null; do :; done; exit 7",
+        ]),
     );
 
     std::fs::write(here.path("note.txt"), "carried in\n").expect("a file can be written");

@@ -101,7 +101,7 @@ fn write_new(file: &Path, force: bool) -> Result {
         .create_new(true)
         .mode(0o600)
         .open(&beside)
-        .and_then(|mut new| new.write_all(EXAMPLE.as_bytes()).and_then(|()| new.sync_all()))
+        .and_then(|mut new| new.write_all(initial().as_bytes()).and_then(|()| new.sync_all()))
         .and_then(|()| std::fs::rename(&beside, file));
     written.map_err(|error| {
         if error.kind() != ErrorKind::AlreadyExists {
@@ -223,7 +223,7 @@ mod tests {
         assert!(write_new(&file, false).unwrap_err().message.contains("is there already"));
         std::fs::write(&file, "").unwrap();
         write_new(&file, true).unwrap();
-        assert_eq!(std::fs::read_to_string(&file).unwrap(), EXAMPLE);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), initial());
         assert_eq!(std::fs::read_dir(file.parent().unwrap()).unwrap().count(), 1);
     }
 
