@@ -23,7 +23,7 @@ use super::Node;
 use super::caller::{Caller, Verb, authorize};
 use super::containers::{Found, Listing, info, name_of, timely};
 use super::key::to_hex;
-use super::make::Making;
+use super::make::{LOCK_PATIENCE, Making};
 use super::names::{name_for, new_key};
 use super::policy::{self, Grant};
 use super::ports::{HostPort, PortWish};
@@ -74,12 +74,15 @@ impl Node {
         let wish = wish.check(&self.limits)?;
         let turn = self.admission.one_at_a_time(&order.key).await;
         let ticket = self.admission.enter(order.name.to_string());
+        // Else what is listed as made and not started could be swept before it is started.
+        let unswept = self.creating.share(LOCK_PATIENCE).await?;
         let (listing, place) = tokio::join!(self.ours(&[]), self.place(&order.request));
         let listing = listing?;
         // Before the place counts: a repeated request is answered even where the default runtime has changed since.
         if let Some(done) = self.repeated(&order, &listing).await? {
             return Ok(done);
         }
+        drop(unswept);
         let Place { name, runtime, has_image } = place?;
         order.check_name(&listing)?;
         let names = listing.found.iter().map(|found| name_of(&found.container).to_owned());

@@ -17,7 +17,7 @@ use super::ports::{HostPort, PortWish, Ports};
 use crate::error::{Result, ServerError};
 
 /// How long whoever clears up after a crash may keep others from making containers.
-const LOCK_PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often other ports are tried when the ones chosen turn out to be taken.
 const ATTEMPTS: u64 = 4;
