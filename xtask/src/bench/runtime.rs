@@ -70,8 +70,9 @@ impl<'e> Bench<'e> {
         let release = shell::target().join("release");
         let mut serve = gx(engines, &release, &folder);
         serve.args(["serve", "--json", "--listen", "127.0.0.1:0"]);
-        let mut host =
-            serve.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0).spawn().doing("gx serve")?;
+        let log = std::fs::File::create(folder.path().join("serve.log")).doing("serve.log")?;
+        serve.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).process_group(0);
+        let mut host = serve.spawn().doing("gx serve")?;
         let mut line = String::new();
         let stdout = host.stdout.as_mut().expect("stdout is piped");
         BufReader::new(stdout).read_line(&mut line).doing("gx serve")?;
