@@ -58,15 +58,20 @@ impl Frames {
     }
 
     /// Takes the next bytes, and returns what is in them; neighbours of one stream are joined.
-    pub(crate) fn push(&mut self, mut bytes: &[u8]) -> Vec<Run> {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Vec<Run> {
         let mut runs = Vec::new();
+        self.push_to(bytes, &mut runs);
+        runs
+    }
+
+    /// Takes the next bytes, and adds what is in them.
+    pub(crate) fn push_to(&mut self, mut bytes: &[u8], runs: &mut Vec<Run>) {
         while !bytes.is_empty() {
             bytes = match self.place {
                 Place::Header(have) => self.take_header(have, bytes),
-                Place::Payload { stream, left } => self.take_payload(stream, left, bytes, &mut runs),
+                Place::Payload { stream, left } => self.take_payload(stream, left, bytes, runs),
             };
         }
-        runs
     }
 
     /// Returns what the engine itself said, an error on its side.
@@ -125,10 +130,7 @@ impl Frames {
             Stream::Err => Kind::Stderr,
             Stream::System => return self.system.extend_from_slice(payload),
         };
-        match runs.last_mut() {
-            Some((last, run)) if *last == kind => run.extend_from_slice(payload),
-            _ => runs.push((kind, payload.to_vec())),
-        }
+        add(kind, payload, runs);
     }
 
     fn line(&mut self, stream: Stream) -> Option<&mut bool> {
@@ -137,6 +139,15 @@ impl Frames {
             Stream::Err => Some(&mut self.mid_line[1]),
             Stream::System => None,
         }
+    }
+}
+
+/// Adds bytes of a stream, to the last run if that is of the same.
+pub(crate) fn add(kind: Kind, bytes: &[u8], runs: &mut Vec<Run>) {
+    match runs.last_mut() {
+        Some((last, run)) if *last == kind => run.extend_from_slice(bytes),
+        _ if bytes.is_empty() => {}
+        _ => runs.push((kind, bytes.to_vec())),
     }
 }
 

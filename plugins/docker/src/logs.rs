@@ -1,13 +1,20 @@
 //! The output of a main process, as the engine has kept it.
 
+use std::time::Duration;
+
 use futures_util::TryStreamExt;
 use gx_core::runtime::LogOptions;
-use gx_core::stream::{Kind, Output};
+use gx_core::stream::{Kind, MAX_ITEM_BYTES, Output};
 use gx_core::{ContainerId, ErrorCode, RuntimeError, Timestamp};
 use http_body_util::BodyStream;
+use hyper::body::Incoming;
+use tokio::time::{Instant, timeout_at};
 
 use crate::engine::Engine;
-use crate::frames::Frames;
+use crate::frames::{self, Frames, Run};
+
+/// How long a line waits for the next ones.
+const TOGETHER: Duration = Duration::from_millis(2);
 
 /// Writes the output of the main process.
 pub(crate) async fn logs(
@@ -19,28 +26,68 @@ pub(crate) async fn logs(
     let tty = engine.inspect(&id).await?.config.and_then(|config| config.tty).unwrap_or(false);
     let path = format!("/containers/{id}/logs?{}", query(&options));
     let body = engine.wire.get(&path).await.map_err(|error| engine.error_of(&id, error))?;
-    let mut body = BodyStream::new(body);
-    let mut frames = Frames::new(options.timestamps);
+    let mut reader =
+        Reader { body: BodyStream::new(body), frames: (!tty).then(|| Frames::new(options.timestamps)) };
     loop {
-        let next = tokio::select! {
+        let runs = tokio::select! {
             () = out.gone() => return Ok(()),
-            next = body.try_next() => next.map_err(|error| engine.error(error.into()))?,
+            runs = reader.next() => runs.map_err(|error| engine.error(error.into()))?,
         };
-        let Some(frame) = next else { break };
-        let Ok(bytes) = frame.into_data() else { continue };
-        let runs = if tty { vec![(Kind::Stdout, bytes.into())] } else { frames.push(&bytes) };
+        if runs.is_empty() {
+            break;
+        }
         for (kind, run) in runs {
             if out.write(kind, &run).await.is_err() {
                 return Ok(());
             }
         }
     }
-    match frames.complaint() {
+    // An engine that is gone ends it as the end does (see `Wire::get`).
+    engine.docker.ping().await.map_err(|error| engine.error(error))?;
+    match reader.frames.and_then(|frames| frames.complaint()) {
         Some(complaint) => {
             Err(RuntimeError::new(ErrorCode::Internal, "the docker engine cannot read the log")
                 .backend(complaint))
         }
         None => Ok(()),
+    }
+}
+
+/// A log as it comes.
+struct Reader {
+    body: BodyStream<Incoming>,
+    /// `None` for a terminal's.
+    frames: Option<Frames>,
+}
+
+impl Reader {
+    /// Returns what is there, at least something; nothing at the end.
+    ///
+    /// The engine sends each line by itself; those that come close to one another are taken together.
+    async fn next(&mut self) -> Result<Vec<Run>, hyper::Error> {
+        let (mut runs, mut taken) = (Vec::new(), 0);
+        let Some(mut frame) = self.body.try_next().await? else { return Ok(runs) };
+        let deadline = Instant::now() + TOGETHER;
+        loop {
+            if let Ok(bytes) = frame.into_data() {
+                taken += bytes.len();
+                match &mut self.frames {
+                    Some(frames) => frames.push_to(&bytes, &mut runs),
+                    None => frames::add(Kind::Stdout, &bytes, &mut runs),
+                }
+            }
+            // With nothing to give it goes on: nothing at all would be the end.
+            let next = match (taken < MAX_ITEM_BYTES, runs.is_empty()) {
+                (_, true) => self.body.try_next().await?,
+                (true, false) => match timeout_at(deadline, self.body.try_next()).await {
+                    Ok(next) => next?,
+                    Err(_) => return Ok(runs),
+                },
+                (false, false) => return Ok(runs),
+            };
+            let Some(next) = next else { return Ok(runs) };
+            frame = next;
+        }
     }
 }
 
