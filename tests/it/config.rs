@@ -6,8 +6,7 @@ use crate::support::{ENGINES, IMAGE, Removed, Surroundings, root, unique};
 fn the_example_selects_the_runtime_of_a_create() {
     let example = std::fs::read_to_string(root().join("examples/config.toml")).expect("the example is there");
     for engine in ENGINES {
-        // As the file says: take the `#` away and give the key your value.
-        let text = example.replace("#runtime = \"podman\"", &format!("runtime = \"{engine}\""));
+        let text = example.replace("runtime = \"podman\"", &format!("runtime = \"{engine}\""));
         let runtime = gx_core::config::Config::from_text("", &text).expect("it loads").client.runtime;
         assert_eq!(runtime.expect("the example selects a runtime").as_str(), engine);
         let here = Surroundings::new().configured(&text);
