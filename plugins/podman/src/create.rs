@@ -1,10 +1,12 @@
 //! Makes containers, each once per idempotency key and none for a caller that is gone.
 //!
-//! The engine is the state: a repeated request is known by labels. Within this process requests of one key take
-//! turns; between processes the engine's unique names decide, as the host derives a name from the key.
+//! The engine is the state: a repeated request is known by labels. Requests of one key take turns, within this
+//! process and with others that share its folder; where none is shared the engine's unique names decide, as the host
+//! derives a name from the key.
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, RandomState};
+use std::fs::File;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,11 +14,12 @@ use gx_core::plugin::*;
 use podman_api::opts::ContainerDeleteOpts;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use crate::container::Inspected;
 use crate::engine::{Engine, EngineError};
 use crate::error;
-use crate::spec::{Inspected, SpecGenerator};
+use crate::spec::SpecGenerator;
 
 /// How many keys can be worked on at once; others that share a place wait for each other.
 const TURNS: usize = 64;
@@ -24,30 +27,60 @@ const TURNS: usize = 64;
 const UNSEEN_LIMIT: Duration = Duration::from_secs(5);
 const UNSEEN_POLL: Duration = Duration::from_millis(20);
 
-/// The turns that requests of one key take.
+/// The turns that requests of one key take, in this process and between those that share a folder.
 #[derive(Debug, Clone)]
 pub(crate) struct Turns {
-    hasher: RandomState,
-    locks: Arc<[Mutex<()>]>,
+    folder: PathBuf,
+    locks: Arc<[Arc<Mutex<()>>]>,
+}
+
+/// A turn, which ends when this is dropped. The place among this process's requests comes first, so that no more
+/// than one of them waits for the file.
+#[derive(Debug)]
+struct Turn {
+    _file: File,
+    _place: OwnedMutexGuard<()>,
 }
 
 impl Turns {
-    pub(crate) fn new() -> Self {
-        Self { hasher: RandomState::new(), locks: (0..TURNS).map(|_| Mutex::new(())).collect() }
+    /// Makes the turns of those who share this folder.
+    pub(crate) fn new(folder: PathBuf) -> Self {
+        Self { folder, locks: (0..TURNS).map(|_| Arc::default()).collect() }
     }
 
-    async fn take(&self, key: &str) -> MutexGuard<'_, ()> {
-        let place = self.hasher.hash_one(key) as usize % TURNS;
-        self.locks[place].lock().await
+    async fn take(&self, key: &str) -> Result<Turn> {
+        let number = place(key);
+        let place = self.locks[number].clone().lock_owned().await;
+        let path = self.folder.join(format!("key-{number}.lock"));
+        let file = tokio::task::spawn_blocking(move || {
+            let file = File::options().create(true).append(true).open(path)?;
+            file.lock().map(|()| file)
+        });
+        match file.await.map_err(std::io::Error::other).flatten() {
+            Ok(file) => Ok(Turn { _file: file, _place: place }),
+            Err(error) => {
+                let message = format!("a lock in {} cannot be had: {error}", self.folder.display());
+                Err(RuntimeError::new(ErrorCode::Internal, message))
+            }
+        }
     }
 }
 
+/// Returns the place of a key: FNV-1a, as the same key must have the same in every process.
+fn place(key: &str) -> usize {
+    let hash =
+        key.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    hash as usize % TURNS
+}
+
 /// A container that a create returns.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Made {
     pub(crate) id: ContainerId,
     /// Whether it was there before.
-    pub(crate) found: bool,
+    found: bool,
+    /// Nobody finds by its key what may yet be taken back.
+    _turn: Option<Turn>,
 }
 
 /// Makes a container, or finds the one that an equal request made.
@@ -57,10 +90,20 @@ pub(crate) async fn create(
     log_max_bytes: u64,
     turns: &Turns,
 ) -> Result<Made> {
-    let _turn = match spec.key() {
-        Some(key) => Some(turns.take(key).await),
+    let turn = match spec.key() {
+        Some(key) => Some(turns.take(key).await?),
         None => None,
     };
+    let (id, found) = find_or_make(engine, spec, log_max_bytes).await?;
+    Ok(Made { id, found, _turn: turn })
+}
+
+/// Returns the container's id, and whether it was there before.
+async fn find_or_make(
+    engine: &Engine,
+    spec: &ContainerSpec,
+    log_max_bytes: u64,
+) -> Result<(ContainerId, bool)> {
     if let Some(key) = spec.key()
         && let Some(found) = by_key(engine, key).await?
     {
@@ -70,7 +113,7 @@ pub(crate) async fn create(
     let begun = Instant::now();
     loop {
         let error = match engine.post_json::<Created>("/containers/create", &[], Some(&body)).await {
-            Ok(created) => return Ok(Made { id: created.id, found: false }),
+            Ok(created) => return Ok((created.id, false)),
             Err(error) => error,
         };
         if !is_name_taken(&error) {
@@ -141,7 +184,7 @@ async fn by_name(engine: &Engine, name: &str) -> Result<Option<Found>> {
 }
 
 /// Decides what a request gets that meets this container under its key or name.
-fn repeated(spec: &ContainerSpec, found: &Found) -> Result<Made> {
+fn repeated(spec: &ContainerSpec, found: &Found) -> Result<(ContainerId, bool)> {
     let same = |key: &str| found.label(key) == spec.labels.get(key).map(String::as_str);
     if spec.key().is_none() || !same(label::KEY) {
         return Err(name_taken(spec));
@@ -150,7 +193,7 @@ fn repeated(spec: &ContainerSpec, found: &Found) -> Result<Made> {
         let message = "the idempotency key was used for another request";
         return Err(RuntimeError::new(ErrorCode::AlreadyExists, message).field("key"));
     }
-    Ok(Made { id: found.id.clone(), found: true })
+    Ok((found.id.clone(), true))
 }
 
 fn name_taken(spec: &ContainerSpec) -> RuntimeError {
@@ -186,7 +229,7 @@ mod tests {
     #[test]
     fn an_equal_request_gets_the_same_container_and_another_an_error() {
         let there = found(&[(label::KEY, "k"), (label::SPEC, "1")]);
-        assert!(repeated(&spec(&[(label::KEY, "k"), (label::SPEC, "1")]), &there).unwrap().found);
+        assert!(repeated(&spec(&[(label::KEY, "k"), (label::SPEC, "1")]), &there).unwrap().1);
         let other = repeated(&spec(&[(label::KEY, "k"), (label::SPEC, "2")]), &there).unwrap_err();
         assert_eq!((other.code, other.field.as_deref()), (ErrorCode::AlreadyExists, Some("key")));
         for labels in [&[][..], &[(label::KEY, "other"), (label::SPEC, "1")]] {

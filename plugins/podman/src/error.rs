@@ -178,6 +178,9 @@ fn not_answered(doing: &str, error: &EngineError) -> RuntimeError {
 }
 
 fn error_text(error: &EngineError) -> String {
+    if let Some((_, text)) = said(error) {
+        return text.to_owned();
+    }
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {

@@ -1,9 +1,9 @@
-//! Finds, fetches, builds and removes images.
+//! Finds, fetches and removes images.
 //!
 //! Podman writes every name in full: `foo:1` becomes `localhost/foo:1`. It finds such an image by its short name too,
 //! so names are shown as they were given, without `localhost/`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use containers_api::conn::AUTH_HEADER;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -12,15 +12,13 @@ use podman_api::opts;
 use serde::Deserialize;
 
 use crate::config::Config;
-use crate::engine::{Engine, Lines};
-use crate::{copy, error, spec};
+use crate::engine::Engine;
+use crate::{container, error};
 
 /// What Podman puts before names without a registry.
 const LOCAL: &str = "localhost/";
 /// How many images are looked at at once, where a list does not say what they are for.
 const LOOKS: usize = 8;
-/// How many of a failed build's last lines are told.
-const LAST_LINES: usize = 10;
 
 /// Returns the image of a name.
 pub(crate) async fn image(engine: &Engine, name: &str) -> Result<Option<Image>> {
@@ -138,7 +136,7 @@ fn header(auth: &RegistryAuth) -> String {
 }
 
 /// Writes progress. Somebody who does not read it may still want the image.
-async fn tell(out: &Output, text: &str) {
+pub(crate) async fn tell(out: &Output, text: &str) {
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
         let message = line.trim_end().to_owned();
         let id = message.strip_prefix("Copying blob ").and_then(|rest| rest.split_whitespace().next());
@@ -152,92 +150,6 @@ fn at_registry(registry: &str, name: &str) -> String {
     match registry {
         "docker.io" if !name.contains('/') => format!("docker.io/library/{name}"),
         registry => format!("{registry}/{name}"),
-    }
-}
-
-/// Builds an image.
-pub(crate) async fn build(
-    engine: &Engine,
-    request: &BuildRequest,
-    context: Input,
-    out: &Output,
-) -> Result<Image> {
-    let tag = request.tag.tagged();
-    let args = serde_json::to_string(&request.args).expect("a map of texts becomes JSON");
-    let mut query = vec![("t", tag.as_str()), ("buildargs", &args), ("layers", "true"), ("forcerm", "true")];
-    if request.no_cache {
-        query.push(("nocache", "true"));
-    }
-    if let Some(path) = &request.containerfile {
-        query.push(("dockerfile", within_context(path)?));
-    }
-    let lines = engine.post_tar_lines("/build", &query, copy::body(context)).await;
-    let mut lines = lines.map_err(|error| of_build(&error))?;
-    let id = built(&mut lines, out).await?;
-    let image = image(engine, &id).await?;
-    image.ok_or_else(|| RuntimeError::new(ErrorCode::Internal, format!("{tag} was built and is not there")))
-}
-
-fn within_context(path: &str) -> Result<&str> {
-    if path.is_empty() || path.starts_with('/') || path.split('/').any(|part| part == "..") {
-        let message = format!("{path:?} is not a path within the context");
-        return Err(RuntimeError::new(ErrorCode::InvalidArgument, message).field("containerfile"));
-    }
-    Ok(path)
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct BuildLine {
-    stream: String,
-    error: String,
-}
-
-/// Passes a build's lines on and returns the image's id, which is the last.
-async fn built(lines: &mut Lines, out: &Output) -> Result<String> {
-    let mut last = VecDeque::new();
-    while let Some(line) =
-        lines.next::<BuildLine>().await.map_err(|error| error::translated("build", &error))?
-    {
-        if !line.error.is_empty() {
-            return Err(build_failed(&line.error, &last));
-        }
-        tell(out, &line.stream).await;
-        last.extend(line.stream.lines().map(str::to_owned));
-        last.drain(..last.len().saturating_sub(LAST_LINES));
-    }
-    match last.pop_back() {
-        Some(id) if id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit()) => Ok(id),
-        _ => Err(RuntimeError::new(ErrorCode::Unavailable, "podman broke off the build")),
-    }
-}
-
-fn build_failed(error: &str, last: &VecDeque<String>) -> RuntimeError {
-    let said: Vec<&str> = last.iter().map(String::as_str).collect();
-    let error_text = error.trim();
-    let message = match said.as_slice() {
-        [] => format!("the build failed: {error_text}"),
-        said => format!("the build failed: {error_text}; its last lines:\n{}", said.join("\n")),
-    };
-    let code = match error_text {
-        full if full.contains("no space left on device") => ErrorCode::ResourceExhausted,
-        _ => ErrorCode::InvalidArgument,
-    };
-    RuntimeError::new(code, message).backend(error_text)
-}
-
-fn of_build(error: &crate::engine::EngineError) -> RuntimeError {
-    match error::said(error) {
-        Some((_, text)) if text.contains("archive/tar") || text.contains("unexpected EOF") => {
-            RuntimeError::new(ErrorCode::InvalidArgument, "the context is no tar archive")
-                .field("context")
-                .backend(text)
-        }
-        Some((400, text)) if text.contains("'dockerfile'") => {
-            let message = "the context has neither a Containerfile nor a Dockerfile";
-            RuntimeError::new(ErrorCode::InvalidArgument, message).field("containerfile").backend(text)
-        }
-        _ => error::translated("build", error),
     }
 }
 
@@ -267,7 +179,7 @@ impl Inspected {
             id: full_id(self.id),
             tags: shown(self.repo_tags.as_deref().unwrap_or_default()),
             size_bytes: self.size,
-            created_at: self.created.as_deref().and_then(spec::time),
+            created_at: self.created.as_deref().and_then(container::time),
             platform: format!("{}/{}", self.os, self.architecture),
             labels: self.labels.unwrap_or_default(),
         }
@@ -329,23 +241,5 @@ mod tests {
         assert_eq!(at_registry("docker.io", "busybox:1"), "docker.io/library/busybox:1");
         assert_eq!(at_registry("docker.io", "user/x:1"), "docker.io/user/x:1");
         assert_eq!(at_registry("quay.io", "x:1"), "quay.io/x:1");
-    }
-
-    #[test]
-    fn a_containerfile_is_within_the_context() {
-        assert!(within_context("images/Containerfile").is_ok());
-        for bad in ["", "/etc/passwd", "../x", "a/../../x"] {
-            assert_eq!(within_context(bad).unwrap_err().field.as_deref(), Some("containerfile"), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_failed_build_tells_its_last_lines() {
-        let last = VecDeque::from(["STEP 2/2: RUN false".to_owned(), "no such thing".to_owned()]);
-        let error = build_failed("exit status 1\n", &last);
-        assert_eq!(error.code, ErrorCode::InvalidArgument);
-        assert!(
-            error.message.ends_with("exit status 1; its last lines:\nSTEP 2/2: RUN false\nno such thing")
-        );
     }
 }

@@ -38,10 +38,19 @@ pub(crate) fn capabilities() -> Capabilities {
     always.into_iter().chain(with_cgroups.into_iter().filter(|_| cgroups)).collect()
 }
 
+/// Returns whether Podman makes control groups itself, and may.
+pub(crate) async fn makes_cgroups(engine: &Engine) -> Result<bool> {
+    let host = asked(engine).await?.host;
+    Ok(host.cgroup_manager == "cgroupfs" && !host.security.rootless)
+}
+
+async fn asked(engine: &Engine) -> Result<Info> {
+    engine.get_json("/info", &[]).await.map_err(|error| error::translated("info", &error))
+}
+
 /// Returns what the engine is.
 pub(crate) async fn info(engine: &Engine, service: &Service) -> Result<RuntimeInfo> {
-    let info: Info =
-        engine.get_json("/info", &[]).await.map_err(|error| error::translated("info", &error))?;
+    let info = asked(engine).await?;
     let socket = service.socket().await;
     let own = socket.as_deref().is_some_and(|socket| service.is_own(socket));
     let notes = notes(&info, own);

@@ -7,25 +7,31 @@
 //! | the service: found, or started | `service.rs` |
 //! | requests to it | `engine.rs` |
 //! | what it says, in gx's words | `error.rs` |
-//! | specs and containers, gx's to libpod's and back | `spec.rs` |
+//! | specs, gx's to libpod's; containers, libpod's to gx's | `spec.rs` `container.rs` |
 //! | making, once per key | `create.rs` |
 //! | starting, ending, removing | `lifecycle.rs` |
 //! | work that outlives its caller | `tasks.rs` |
-//! | the rest, by its noun | `images.rs` `exec.rs` `logs.rs` `logfile.rs` `copy.rs` `stats.rs` `events.rs` |
+//! | commands in a container, and ending them | `exec.rs` `frames.rs` `session.rs` |
+//! | what it wrote, and the file that is in | `logs.rs` `logfile.rs` |
+//! | the rest, by its noun | `images.rs` `build.rs` `copy.rs` `stats.rs` `events.rs` `info.rs` |
 
+mod build;
 mod config;
+mod container;
 mod copy;
 mod create;
 mod engine;
 mod error;
 mod events;
 mod exec;
+mod frames;
 mod images;
 mod info;
 mod lifecycle;
 mod logfile;
 mod logs;
 mod service;
+mod session;
 mod spec;
 mod stats;
 mod tasks;
@@ -75,7 +81,7 @@ impl Runtime for Podman {
     }
 
     async fn build(&self, request: BuildRequest, context: Input, out: Output) -> Result<Image> {
-        images::build(&self.engine().await?, &request, context, &out).await
+        build::build(&self.engine().await?, &request, context, &out, &self.tasks).await
     }
 
     async fn remove_image(&self, image: ImageRef) -> Result<()> {
@@ -88,8 +94,8 @@ impl Runtime for Podman {
         let (maker, turns) = (engine.clone(), self.turns.clone());
         let log_max_bytes = u64::from(self.config.log_max_mb) * 1_000_000;
         let work = async move { create::create(&maker, &spec, log_max_bytes, &turns).await };
-        let made = self.tasks.finish_or_undo(work, move |made| create::undo(engine, made)).await?;
-        Ok(made.id)
+        let undo = move |made| create::undo(engine, made);
+        self.tasks.finish_or_undo(work, |made: &create::Made| made.id.clone(), undo).await
     }
 
     async fn start(&self, id: ContainerId) -> Result<()> {
@@ -127,7 +133,7 @@ impl Runtime for Podman {
         });
         let filters = json!({"label": labels.collect::<Vec<_>>()}).to_string();
         let query = [("all", "true"), ("filters", filters.as_str())];
-        let listed: Vec<spec::Listed> = self
+        let listed: Vec<container::Listed> = self
             .engine()
             .await?
             .get_json("/containers/json", &query)
@@ -182,8 +188,9 @@ impl Podman {
         if !issues.is_empty() {
             return Err(issues);
         }
+        let turns = Turns::new(context.state_dir.clone());
         let service = Service::new(config.clone(), context.state_dir);
-        Ok(Self { config, service, tasks: Tasks::new(), turns: Turns::new() })
+        Ok(Self { config, service, tasks: Tasks::new(), turns })
     }
 
     async fn engine(&self) -> Result<Engine> {

@@ -8,9 +8,9 @@ use std::time::Duration;
 use gx_core::plugin::*;
 use podman_api::opts::ContainerDeleteOpts;
 
+use crate::container::Inspected;
 use crate::engine::{Engine, EngineError};
 use crate::error;
-use crate::spec::Inspected;
 
 /// How often the engine looks whether a container that was told to end has done so. It costs the engine about a
 /// millisecond of CPU each time.
@@ -90,9 +90,9 @@ pub(crate) async fn stop(engine: &Engine, id: &ContainerId, options: &StopOption
 
 /// Sends a signal to the main process.
 pub(crate) async fn signal(engine: &Engine, id: &ContainerId, signal: &str) -> Result<()> {
-    if signal.is_empty() {
-        // Podman would take it for SIGKILL.
-        return Err(RuntimeError::new(ErrorCode::InvalidArgument, "no signal is named").field("signal"));
+    if !may_be_signal(signal) {
+        let message = format!("{signal:?} is no signal");
+        return Err(RuntimeError::new(ErrorCode::InvalidArgument, message).field("signal"));
     }
     engine.container(id).send_signal(signal).await.map_err(|error| of_signal(id, signal, &error))
 }
@@ -105,6 +105,14 @@ pub(crate) async fn remove(engine: &Engine, id: &ContainerId, options: RemoveOpt
     match engine.container(id).delete(&delete.build()).await {
         Err(error) if !error::is_missing(&error) => Err(of_remove(id, &error)),
         _ => Ok(()),
+    }
+}
+
+/// Podman takes nothing for SIGKILL and any number for a signal; names it knows better. Linux has 64 (signal(7)).
+fn may_be_signal(signal: &str) -> bool {
+    match signal.parse::<i64>() {
+        Ok(number) => (1..=64).contains(&number),
+        Err(_) => !signal.is_empty(),
     }
 }
 
@@ -155,5 +163,16 @@ async fn thaw(engine: &Engine, id: &ContainerId) -> Result<()> {
     match engine.container(id).unpause().await {
         Err(error) if !error::is_missing(&error) => Err(error::about(id, "unpause", &error)),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_signals_are_those_of_the_kernel() {
+        assert!(["1", "64", "SIGHUP", "hup"].into_iter().all(may_be_signal));
+        assert!(!["", "0", "-1", "65", "99999999999"].into_iter().any(may_be_signal));
     }
 }

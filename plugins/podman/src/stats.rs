@@ -7,8 +7,8 @@ use gx_core::plugin::*;
 use serde::Deserialize;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use crate::container::Inspected;
 use crate::engine::Engine;
-use crate::spec::Inspected;
 use crate::{error, lifecycle};
 
 /// The shortest time between two looks; each costs the engine some milliseconds.

@@ -40,35 +40,38 @@ impl Tasks {
         Running { _receiver: self.running.subscribe() }
     }
 
-    /// Does the work to its end; what a dropped caller did not take is undone.
-    pub(crate) async fn finish_or_undo<T, U>(
+    /// Does the work to its end and returns the answer; what a dropped caller did not take is undone. What was made
+    /// is kept until then, and with it what it holds.
+    pub(crate) async fn finish_or_undo<T, A, U>(
         &self,
         work: impl Future<Output = Result<T>> + Send + 'static,
+        answer: impl FnOnce(&T) -> A + Send + 'static,
         undo: impl FnOnce(T) -> U + Send + 'static,
-    ) -> Result<T>
+    ) -> Result<A>
     where
-        T: Clone + Send + 'static,
+        T: Send + Sync + 'static,
+        A: Send + 'static,
         U: Future<Output = ()> + Send,
     {
         let running = self.begin();
-        let (answer, answered) = oneshot::channel();
+        let (sender, answered) = oneshot::channel();
         tokio::spawn(async move {
             match work.await {
-                Err(error) => drop(answer.send(Err(error))),
+                Err(error) => drop(sender.send(Err(error))),
                 Ok(made) => {
                     // An answer that is sent may still be dropped unread; only what the caller confirms is taken.
                     let (taken, confirmed) = oneshot::channel::<()>();
-                    if answer.send(Ok((made.clone(), taken))).is_err() || confirmed.await.is_err() {
+                    if sender.send(Ok((answer(&made), taken))).is_err() || confirmed.await.is_err() {
                         undo(made).await;
                     }
                 }
             }
             drop(running);
         });
-        let (made, taken) = answered.await.map_err(|error| panicked(&error))??;
+        let (answer, taken) = answered.await.map_err(|error| panicked(&error))??;
         // From here to the return nothing is awaited, so that the caller has it.
         let _ = taken.send(());
-        Ok(made)
+        Ok(answer)
     }
 
     /// Waits until all work is done.
@@ -102,8 +105,9 @@ mod tests {
             opened.notified().await;
             Ok(7)
         };
-        let undo = move |_| async move { flag.store(true, Ordering::SeqCst) };
-        let dropped = tokio::time::timeout(Duration::ZERO, tasks.finish_or_undo(work, undo)).await;
+        let undo = move |_: i32| async move { flag.store(true, Ordering::SeqCst) };
+        let dropped =
+            tokio::time::timeout(Duration::ZERO, tasks.finish_or_undo(work, |made| *made, undo)).await;
         assert!(dropped.is_err());
         gate.notify_one();
         tasks.settled().await;
@@ -113,8 +117,8 @@ mod tests {
     #[tokio::test]
     async fn what_is_taken_is_kept() {
         let tasks = Tasks::new();
-        let undo = |_| async { panic!("it was taken") };
-        assert_eq!(tasks.finish_or_undo(async { Ok(7) }, undo).await, Ok(7));
+        let undo = |_: i32| async { panic!("it was taken") };
+        assert_eq!(tasks.finish_or_undo(async { Ok(7) }, |made| *made, undo).await, Ok(7));
         tasks.settled().await;
     }
 }

@@ -85,6 +85,12 @@ async fn input_is_passed_on_with_its_end() {
     let early = ExecSpec { stdin: true, ..argv(&["sh", "-c", "exec <&-; echo closed"]) };
     let (_, stdout, _) = made.exec_with(early, input_of(vec![0; 1_000_000])).await.unwrap();
     assert_eq!(stdout, "closed\n");
+    let unread = ExecSpec { stdin: true, ..argv(&["sh", "-c", "echo hello; exit 3"]) };
+    for _ in 0..5 {
+        let (exit, stdout, stderr) =
+            made.exec_with(unread.clone(), input_of(b"unread".to_vec())).await.unwrap();
+        assert_eq!((exit.code, stdout.as_str(), stderr.as_str()), (3, "hello\n", ""));
+    }
 }
 
 #[tokio::test]

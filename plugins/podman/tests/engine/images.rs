@@ -116,7 +116,7 @@ async fn a_dropped_build_is_broken_off() {
     let building = tokio::spawn(async move { runtime.build(build, context, out).await });
     loop {
         let item = items.next().await.unwrap();
-        if String::from_utf8_lossy(&item.bytes).contains("begun") {
+        if serde_json::from_slice::<Progress>(&item.bytes).unwrap().message == "begun" {
             break;
         }
     }
