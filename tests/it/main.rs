@@ -9,6 +9,7 @@
 //! | `config` | the example is used; every mistake in a configuration is shown with its place |
 //! | `roads` | a container's whole life on both engines, here and on a host |
 //! | `runtimes` | every runtime keeps every promise, in this process and in a child |
+//! | `messages` | what a user reads when something is wrong, word for word |
 //! | `plugins` | bad and misbehaving plugins, and a stranger's good one |
 //! | `faults` | engines that go away, kill -9, Ctrl-C, slow readers |
 //! | `support`, `engine_proxy` | how tests start programs, hosts and engines, and cut them off |
@@ -18,6 +19,7 @@ mod engine_proxy;
 mod example;
 mod faults;
 mod generated;
+mod messages;
 mod plugins;
 mod readme;
 mod roads;

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use gx_conformance::{CaseResult, Options, Report};
+use gx_conformance::{CaseResult, Hosted, Options, Report};
 use gx_core::config::{Isolation, PluginConfig};
 use gx_core::{ImageRef, PluginName};
-use gx_host::PluginHost;
+use gx_host::{HostOptions, PluginHost};
 use serde::Serialize;
 
 use super::super::Context;
@@ -54,10 +54,11 @@ pub struct TestArgs {
 }
 
 pub(crate) async fn run(args: TestArgs, context: &Context<'_>) -> Result<Status> {
-    let (plugins, name) = open(&args, context)?;
-    let runtime = plugins.runtime(&name).await?;
-    context.at_end(async move { plugins.shutdown().await });
+    let (plugins, name) = subject(&args, context)?;
+    let (hosted, runtime) = Hosted::load(plugins, name.clone()).await?;
     let mut options = Options::new(args.image.clone());
+    options.hooks = hosted.hooks();
+    context.at_end(async move { hosted.shutdown().await });
     options.focus.clone_from(&args.focus);
     options.skip.clone_from(&args.skip);
     options.hooks.pull_image.clone_from(&args.pull);
@@ -82,8 +83,8 @@ pub(crate) async fn run(args: TestArgs, context: &Context<'_>) -> Result<Status>
     Ok(if report.is_ok() { Status::DONE } else { Kind::Failed.status() })
 }
 
-/// Opens the plugins of this machine, with the one to be tested as it is to be tested.
-fn open(args: &TestArgs, context: &Context<'_>) -> Result<(Arc<PluginHost>, PluginName)> {
+/// Returns the plugins of this machine, with the one to be tested as it is to be tested.
+fn subject(args: &TestArgs, context: &Context<'_>) -> Result<(HostOptions, PluginName)> {
     let settings = context.settings()?;
     let mut options = target::host_options(&settings, &context.environment)?;
     let isolation = match (args.inline, args.process) {
@@ -99,7 +100,7 @@ fn open(args: &TestArgs, context: &Context<'_>) -> Result<(Arc<PluginHost>, Plug
     };
     let config = options.config.entry(name.clone()).or_default();
     config.isolation = isolation.or(config.isolation);
-    Ok((PluginHost::open(options)?, name))
+    Ok((options, name))
 }
 
 // Who asks for the test of a file trusts this file, as it is now; its configuration is that of its name.
