@@ -110,17 +110,21 @@ fn taken_names_and_ports_and_ambiguous_ids_say_so() {
             "nothing stays"
         );
 
-        // Sixteen more make two ids begin with the same digit.
+        // About twenty ids make two of them begin with the same two digits.
         let mut ids = vec![made["id"].as_str().expect("an id").to_owned()];
-        while ids.iter().filter(|id| id[..1] == ids[0][..1]).count() < 2 {
+        let shared = loop {
             let name = unique("more");
-            let made =
-                here.json(&["create", "--runtime", runtime, "--name", &name, IMAGE, "--", "sleep", "1000"]);
-            ids.push(made["id"].as_str().expect("an id").to_owned());
-            assert!(ids.len() < 80, "ids of {runtime} do not vary");
-        }
-        let ambiguous = said(&here, &["show", &ids[0][..1]]);
-        for id in ids.iter().filter(|id| id[..1] == ids[0][..1]) {
+            let args = ["create", "--runtime", runtime, "--name", &name, IMAGE, "--", "sleep", "1000"];
+            let id = here.json(&args)["id"].as_str().expect("an id").to_owned();
+            let twin = ids.iter().any(|other| other[..2] == id[..2]);
+            ids.push(id.clone());
+            if twin {
+                break id[..2].to_owned();
+            }
+            assert!(ids.len() < 200, "ids of {runtime} do not vary");
+        };
+        let ambiguous = said(&here, &["show", &shared]);
+        for id in ids.iter().filter(|id| id.starts_with(&shared)) {
             assert!(ambiguous.contains(&id[..12]), "{id}: {ambiguous}");
         }
         let arguments: Vec<&str> = ["rm", "-f"].into_iter().chain(ids.iter().map(String::as_str)).collect();
