@@ -10,7 +10,8 @@
 //! | `roads` | a container's whole life on both engines, here and on a host |
 //! | `runtimes` | every runtime keeps every promise, in this process and in a child |
 //! | `messages` | what a user reads when something is wrong, word for word |
-//! | `plugins` | bad and misbehaving plugins, and a stranger's good one |
+//! | `plugins` | bad and misbehaving plugins |
+//! | `stranger` | a plugin from a workspace of its own, from `gx plugin new` to `gx create` |
 //! | `faults` | engines that go away, kill -9, Ctrl-C, slow readers |
 //! | `support`, `engine_proxy` | how tests start programs, hosts and engines, and cut them off |
 
@@ -24,5 +25,6 @@ mod plugins;
 mod readme;
 mod roads;
 mod runtimes;
+mod stranger;
 mod support;
 mod tidy;

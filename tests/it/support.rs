@@ -174,16 +174,21 @@ impl Drop for Host {
 }
 
 /// Runs a command to its end, at most two minutes.
-pub(crate) fn run(mut command: Command) -> Run {
+pub(crate) fn run(command: Command) -> Run {
+    run_within(command, Duration::from_secs(120))
+}
+
+/// Runs a command to its end, at most so long.
+pub(crate) fn run_within(mut command: Command, limit: Duration) -> Run {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
     let id = child.id();
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::spawn(move || sender.send(child.wait_with_output()));
-    match receiver.recv_timeout(Duration::from_secs(120)) {
+    match receiver.recv_timeout(limit) {
         Ok(output) => ended(output.expect("the program's end can be waited for")),
         Err(_) => {
             signal(id, "KILL");
-            panic!("{command:?} did not end within two minutes")
+            panic!("{command:?} did not end within {} s", limit.as_secs())
         }
     }
 }

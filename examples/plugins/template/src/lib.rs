@@ -151,12 +151,14 @@ impl Runtime for TemplateRuntime {
     }
 
     async fn remove(&self, id: ContainerId, options: RemoveOptions) -> Result<()> {
-        if options.force {
-            self.engine.kill(&id, "KILL").await?;
+        match self.engine.run(["rm", "--volumes", id.as_str()]).await {
+            Err(error) if error.code == ErrorCode::FailedPrecondition && options.force => {
+                // Some programs would leave it the time of a stop.
+                self.engine.kill(&id, "KILL").await?;
+                missing_ok(self.engine.run(["rm", "--volumes", "--force", id.as_str()]).await).map(drop)
+            }
+            other => missing_ok(other).map(drop),
         }
-        let force = options.force.then_some("--force");
-        let words = ["rm", "--volumes"].into_iter().chain(force).chain([id.as_str()]);
-        missing_ok(self.engine.run(words).await).map(drop)
     }
 
     async fn inspect(&self, id: ContainerId) -> Result<Container> {
