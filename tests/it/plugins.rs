@@ -1,5 +1,5 @@
-//! Plugins as a user meets them: bad ones are refused with a message that says what to do, misbehaving ones cost
-//! nobody anything but themselves, and one built elsewhere is as good as ours.
+//! Plugins as a user meets them: bad ones are refused with a message that says what to do, and misbehaving ones
+//! cost nobody anything but themselves.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
