@@ -18,7 +18,7 @@ async fn a_panic_is_an_error_and_the_plugin_stays_usable() {
 async fn an_error_of_the_plugin_comes_through_without_control_characters() {
     for isolation in BOTH {
         let error = loaded(isolation).await.inspect("control").await.unwrap_err();
-        assert_eq!((error.code, error.message.as_str()), (ErrorCode::NotFound, "no[31m  suchthing"));
+        assert_eq!((error.code, error.message.as_str()), (ErrorCode::NotFound, "no[31m \nsuchthing"));
     }
 }
 

@@ -87,12 +87,15 @@ async fn a_terminal_is_resized_while_a_command_runs() {
     let argv = ["sh", "-c", "stty size; cat; stty size"].map(str::to_owned).to_vec();
     let exec = ExecSpec { argv, tty: true, stdin: true, size: Some((100, 30)), ..ExecSpec::default() };
     let (sender, typed) = input();
-    sender.send(InputChunk::Resize { columns: 90, rows: 20 }).await.unwrap();
-    drop(sender);
     let (out, mut items) = pipe(0);
-    assert_eq!(mock.exec(id, exec, typed, out).await.unwrap().code, 0);
-    assert_eq!(items.next().await.unwrap().bytes, "30 100\r\n");
-    assert_eq!(items.next().await.unwrap().bytes, "20 90\r\n");
+    let resized = async {
+        assert_eq!(items.next().await.unwrap().bytes, "30 100\r\n");
+        sender.send(InputChunk::Resize { columns: 90, rows: 20 }).await.unwrap();
+        drop(sender);
+        assert_eq!(items.next().await.unwrap().bytes, "20 90\r\n");
+    };
+    let (exit, ()) = tokio::join!(mock.exec(id, exec, typed, out), resized);
+    assert_eq!(exit.unwrap().code, 0);
 }
 
 #[test]
