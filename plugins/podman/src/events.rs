@@ -1,6 +1,7 @@
 //! What happens to containers, in the order in which the engine wrote it down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::SystemTime;
 
 use gx_core::plugin::*;
 use serde::Deserialize;
@@ -13,11 +14,61 @@ use crate::error;
 /// What Podman adds to a container's labels in an event.
 const ATTRIBUTES: [&str; 6] = ["containerExitCode", "image", "name", "podId", "execID", "gx.podman.image"];
 
+/// How many of the last events are remembered, to tell none twice after the stream broke.
+const REMEMBERED: usize = 256;
+/// How often in a row the stream may break without having told anything.
+const BREAKS: u32 = 3;
+
 /// Writes events until the reader is gone.
+///
+/// Podman 4 reads events from a file that others write at the same time, and breaks the stream off when it meets half a
+/// line. It is then asked again, from the last event on.
 pub(crate) async fn events(engine: &Engine, since: Option<Timestamp>, out: &Output) -> Result<()> {
+    let mut place = Place { since, from: since, told: VecDeque::new() };
+    let began = Timestamp::from(SystemTime::now());
+    let mut breaks = 0;
+    loop {
+        let before = place.told.back().cloned();
+        let Err(broken) = follow(engine, &mut place, out).await else { return Ok(()) };
+        breaks = if place.told.back() == before.as_ref() { breaks + 1 } else { 0 };
+        if breaks == BREAKS {
+            return Err(broken);
+        }
+        place.from.get_or_insert(began);
+    }
+}
+
+/// How far the events have been told.
+struct Place {
+    /// What the caller wants to know.
+    since: Option<Timestamp>,
+    /// From when on the engine is asked; `None` is from now on.
+    from: Option<Timestamp>,
+    /// The last events told, newest last.
+    told: VecDeque<(Timestamp, ContainerId, EventAction)>,
+}
+
+impl Place {
+    /// Takes note of an event; returns whether it is to be told.
+    fn is_new(&mut self, event: &Event) -> bool {
+        let key = (event.at, event.id.clone(), event.action);
+        if self.since.is_some_and(|since| event.at < since) || self.told.contains(&key) {
+            return false;
+        }
+        self.from = self.from.max(Some(event.at));
+        self.told.push_back(key);
+        if self.told.len() > REMEMBERED {
+            self.told.pop_front();
+        }
+        true
+    }
+}
+
+/// Writes events until the reader is gone; an error says why there are no more.
+async fn follow(engine: &Engine, place: &mut Place, out: &Output) -> Result<()> {
     let filters = json!({"type": ["container"]}).to_string();
     // Podman leaves out what is exactly as old, so it is asked for a little more.
-    let asked = since.map(|since| unix(since.0 - time::Duration::MILLISECOND));
+    let asked = place.from.map(|from| unix(from.0 - time::Duration::MILLISECOND));
     let mut query = vec![("stream", "true"), ("filters", filters.as_str())];
     query.extend(asked.as_deref().map(|since| ("since", since)));
     let mut lines =
@@ -30,7 +81,7 @@ pub(crate) async fn events(engine: &Engine, since: Option<Timestamp>, out: &Outp
         let Some(happened) = happened.map_err(|error| error::translated("events", &error))? else {
             return Err(RuntimeError::new(ErrorCode::Unavailable, "podman ended the stream of events"));
         };
-        let Some(event) = happened.event().filter(|event| since.is_none_or(|since| event.at >= since)) else {
+        let Some(event) = happened.event().filter(|event| place.is_new(event)) else {
             continue;
         };
         if out.event(&event).await.is_err() {
@@ -95,6 +146,15 @@ mod tests {
         }))
         .unwrap();
         happened.event()
+    }
+
+    #[test]
+    fn after_a_break_nothing_is_told_twice() {
+        let mut place = Place { since: None, from: None, told: VecDeque::new() };
+        let (start, died) = (happened("start").unwrap(), happened("died").unwrap());
+        assert!(place.is_new(&start) && place.is_new(&died));
+        assert!(!place.is_new(&start) && !place.is_new(&died));
+        assert_eq!(place.from, Some(died.at));
     }
 
     #[test]
