@@ -164,8 +164,11 @@ fn a_terminal_is_a_terminal(here: &Surroundings, args: &[String]) {
     let line = format!("stty rows 33 cols 77; {} {words}", installation().join("bin/gx").display());
     let mut command = Command::new("script");
     command.args(["-qec", &line, "/dev/null"]).current_dir(here.path(""));
-    command.env("GX_DATA_DIR", here.data()).env("TERM", "xterm").stdin(Stdio::piped());
+    // A person at a terminal neither types nor hangs up while they look on.
+    let (silent, keyboard) = std::io::pipe().expect("a pipe can be made");
+    command.env("GX_DATA_DIR", here.data()).env("TERM", "xterm").stdin(silent);
     let ended = run(command);
+    drop(keyboard);
     assert!(ended.stdout.contains("/dev/pts/"), "{ended:?}");
     assert!(ended.stdout.contains("sized"), "{ended:?}");
     assert_eq!(ended.code, 7, "{ended:?}");
