@@ -42,6 +42,7 @@ pub(crate) const ENGINES: &[Need] = &[
 pub(crate) const TESTS: &[Need] = &[
     Need { found_as: &["git"], packages: &["git"], why: "lists the files of the repository" },
     Need { found_as: &["kill"], packages: &["procps"], why: "ends programs, as faults do" },
+    Need { found_as: &["make"], packages: &["make"], why: "builds the example plugin in C" },
 ];
 
 /// Where the kernel enforces AppArmor, Docker cannot start a container without its parser.
