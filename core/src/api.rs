@@ -3,6 +3,7 @@
 //! Server and client share these types; the OpenAPI document is checked against them.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,7 @@ use crate::container::{ContainerState, Exit, Gpus, PortMapping, PortRequest};
 use crate::id::{ContainerId, ContainerName, NodeId, PluginName, Timestamp};
 use crate::image::{Image, ImageRef};
 use crate::runtime::{Capabilities, ErrorCode, Health, RuntimeInfo};
+use crate::secret::Secret;
 
 pub mod frame;
 
@@ -161,6 +163,15 @@ pub struct CreateRequest {
     /// How long the lease is, in seconds; `None` is the host's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_s: Option<u64>,
+    /// Stops it after so many seconds without a session and without work; `None` never does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_s: Option<u64>,
+    /// Leaves the image as it is: no SSH, the image's own entry point first.
+    #[serde(default)]
+    pub no_guest: bool,
+    /// Public keys that may log in, a line each as in `authorized_keys`.
+    #[serde(default)]
+    pub ssh_keys: Vec<String>,
     /// When to fetch the image.
     #[serde(default)]
     pub pull: PullPolicy,
@@ -189,6 +200,9 @@ impl CreateRequest {
             extra_ports: 0,
             gpus: Gpus::None,
             ttl_s: None,
+            idle_s: None,
+            no_guest: false,
+            ssh_keys: Vec::new(),
             pull: PullPolicy::Missing,
             dry_run: false,
         }
@@ -245,6 +259,53 @@ pub struct ContainerInfo {
     /// The owner's own labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// The way in by SSH, where it has a guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<SshAccess>,
+    /// The way to its desktop, where the image has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vnc: Option<VncAccess>,
+    /// After how many seconds without a session and without work it is stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_s: Option<u64>,
+}
+
+/// The way into a container by SSH.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SshAccess {
+    /// Whom to log in as.
+    pub user: String,
+    /// The password: told by create and by a change of it only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
+    /// The server's public key, as in `known_hosts`: `ssh-ed25519 AAAA…`.
+    pub host_key: String,
+    /// The key's fingerprint, as `ssh` shows it: `SHA256:…`.
+    pub fingerprint: String,
+    /// The host's address and port that lead to it, while it is published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<SocketAddr>,
+    /// The command by which an ordinary client logs in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+}
+
+/// The way to the desktop of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct VncAccess {
+    /// Whose desktop it is.
+    pub user: String,
+    /// The password, 8 characters: told by create and by a change of it only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
+    /// The port in the container.
+    pub port: u16,
+    /// The host's address and port that lead to it, while it is published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<SocketAddr>,
+    /// What an ordinary client takes: `vnc://ADDRESS:PORT`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
 }
 
 /// Containers of all runtimes; one that does not answer is named instead of hiding its containers in silence.

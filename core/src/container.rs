@@ -22,6 +22,19 @@ pub mod label {
     pub const HOST: &str = "gx.host";
     /// The [`Gpus`](super::Gpus) it was given, where it has any.
     pub const GPUS: &str = "gx.gpus";
+    /// The user in the container that SSH logs in as; a container without it has no guest.
+    pub const SSH_USER: &str = "gx.ssh.user";
+    /// The public host key of its SSH server, as in `known_hosts`: `ssh-ed25519 AAAA…`.
+    pub const SSH_HOSTKEY: &str = "gx.ssh.hostkey";
+    /// Whom its main process runs as, where that is not root: the engine starts the guest as root.
+    pub const USER: &str = "gx.user";
+    /// The port of its desktop in the container, where it has one.
+    pub const VNC: &str = "gx.vnc";
+    /// After how many seconds without a session and without work it is stopped.
+    pub const IDLE: &str = "gx.idle";
+    /// Random, public: with the node's own secret it gives the container's passwords and keys, so that a repeated
+    /// request is answered alike.
+    pub const NONCE: &str = "gx.nonce";
     /// The names of the labels its owner gave it, as a JSON list; an engine mixes them with those of the image.
     pub const LABELS: &str = "gx.labels";
     /// The name its owner gave it (the engine's name has a prefix).

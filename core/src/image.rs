@@ -147,6 +147,25 @@ pub struct Image {
     /// The image's own labels.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// What a container of it runs when nobody says otherwise; from [`image`](crate::Runtime::image) only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process: Option<ImageProcess>,
+}
+
+/// What a container of an image runs when nobody says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ImageProcess {
+    /// The entry point.
+    pub entrypoint: Vec<String>,
+    /// What comes after it.
+    pub command: Vec<String>,
+    /// Whom it runs as: `user`, `uid`, `user:group` or `uid:gid`; empty is root.
+    pub user: String,
+    /// The environment, `NAME=VALUE` each.
+    pub env: Vec<String>,
+    /// The working folder; empty is `/`.
+    pub workdir: String,
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@
 //! | containers: what is asked for, what there is | [`container`] |
 //! | byte streams with flow control | [`stream`] |
 //! | the engine that runs containers | [`runtime`] |
+//! | what host and guest agree on | [`guest`] |
+//! | a text nobody may see by accident | [`secret`] |
 //! | the measuring of a peer | [`measurement`] |
 //! | sizes and spans of time | [`units`] |
 //! | the configuration file | [`config`] |
@@ -18,11 +20,13 @@
 pub mod api;
 pub mod config;
 pub mod container;
+pub mod guest;
 pub mod id;
 pub mod image;
 pub mod measurement;
 pub mod plugin;
 pub mod runtime;
+pub mod secret;
 pub mod stream;
 pub mod units;
 

@@ -40,7 +40,7 @@ pub use crate::container::{
     Security, label,
 };
 pub use crate::id::{ContainerId, ContainerName, IdempotencyKey, NodeId, PluginName, Timestamp};
-pub use crate::image::{Image, ImageRef};
+pub use crate::image::{Image, ImageProcess, ImageRef};
 pub use crate::measurement::{
     Budget, Latency, Measurement, MeasurementCapabilities, Sample, Target, Throughput,
 };

@@ -8,7 +8,7 @@ use bollard::models::{
     ContainerSummary, ContainerSummaryStateEnum, DeviceRequest, HostConfig, HostConfigLogConfig,
     ImageInspect, PortBinding, PortMap, PortSummaryTypeEnum, RestartPolicy, RestartPolicyNameEnum,
 };
-use gx_core::image::Image;
+use gx_core::image::{Image, ImageProcess};
 use gx_core::runtime::ListFilter;
 use gx_core::{
     Container, ContainerId, ContainerSpec, ContainerState, ErrorCode, Exit, Gpus, PortMapping, PortRequest,
@@ -252,13 +252,21 @@ pub(crate) fn image(answer: ImageInspect) -> Image {
     if let Some(variant) = answer.variant.filter(|variant| !variant.is_empty()) {
         platform = format!("{platform}/{variant}");
     }
+    let mut config = answer.config.unwrap_or_default();
     Image {
         id: answer.id.unwrap_or_default(),
         tags: tags(answer.repo_tags.unwrap_or_default()),
         size_bytes: answer.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
         created_at: answer.created.as_deref().and_then(timestamp),
         platform,
-        labels: answer.config.and_then(|config| config.labels).map(BTreeMap::from_iter).unwrap_or_default(),
+        labels: config.labels.take().map(BTreeMap::from_iter).unwrap_or_default(),
+        process: Some(ImageProcess {
+            entrypoint: config.entrypoint.unwrap_or_default(),
+            command: config.cmd.unwrap_or_default(),
+            user: config.user.unwrap_or_default(),
+            env: config.env.unwrap_or_default(),
+            workdir: config.working_dir.unwrap_or_default(),
+        }),
     }
 }
 

@@ -171,6 +171,31 @@ struct Inspected {
     architecture: String,
     #[serde(default)]
     labels: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    config: Option<Process>,
+}
+
+/// What a container of an image runs, as inspect answers.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Process {
+    entrypoint: Option<Vec<String>>,
+    cmd: Option<Vec<String>>,
+    user: Option<String>,
+    env: Option<Vec<String>>,
+    working_dir: Option<String>,
+}
+
+impl Process {
+    fn process(self) -> ImageProcess {
+        ImageProcess {
+            entrypoint: self.entrypoint.unwrap_or_default(),
+            command: self.cmd.unwrap_or_default(),
+            user: self.user.unwrap_or_default(),
+            env: self.env.unwrap_or_default(),
+            workdir: self.working_dir.unwrap_or_default(),
+        }
+    }
 }
 
 impl Inspected {
@@ -182,6 +207,7 @@ impl Inspected {
             created_at: self.created.as_deref().and_then(container::time),
             platform: format!("{}/{}", self.os, self.architecture),
             labels: self.labels.unwrap_or_default(),
+            process: Some(self.config.unwrap_or_default().process()),
         }
     }
 }
@@ -218,6 +244,7 @@ impl Listed {
             created_at: Some(Timestamp::from_unix(self.created)),
             platform,
             labels: self.labels.unwrap_or_default(),
+            process: None,
         }
     }
 }

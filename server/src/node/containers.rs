@@ -132,5 +132,8 @@ pub(crate) fn info(runtime: &PluginName, container: Container) -> ContainerInfo 
         image: container.image,
         exit: container.exit,
         ports: container.ports,
+        ssh: None,
+        vnc: None,
+        idle_s: None,
     }
 }

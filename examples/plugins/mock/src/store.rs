@@ -180,6 +180,7 @@ impl Store {
             created_at: Some(SystemTime::now().into()),
             platform: format!("linux/{}", crate::ARCH),
             labels,
+            process: None,
         };
         self.state().images.insert(name.tagged(), image.clone());
         image

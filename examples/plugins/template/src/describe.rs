@@ -49,6 +49,7 @@ pub(crate) fn image(said: &[u8]) -> Result<Image> {
         created_at: time(&text(&image["Created"])),
         platform: format!("{}/{}", text(&image["Os"]), text(&image["Architecture"])),
         labels: Deserialize::deserialize(&image["Config"]["Labels"]).unwrap_or_default(),
+        ..Image::default()
     })
 }
 
