@@ -34,7 +34,7 @@ impl Settings {
         let origin = file.as_deref().map(|file| file.display().to_string()).unwrap_or_default();
         let mut config = Config::from_text(&origin, &text)?;
         if let Some(folder) = file.as_deref().and_then(Path::parent) {
-            resolve_paths(&mut config, folder);
+            resolve_paths(&mut config, folder, environment.home.as_deref());
         }
         if let Some(on) = globals.on.clone().or_else(|| environment.on.clone()) {
             config.client.on = on;
@@ -110,9 +110,15 @@ fn text_of(file: &Path, bytes: Vec<u8>) -> Result<String> {
 }
 
 // A path in the file counts from the file, wherever the program was started; those of plugins gx-host resolves.
-fn resolve_paths(config: &mut Config, folder: &Path) {
+fn resolve_paths(config: &mut Config, folder: &Path, home: Option<&Path>) {
     if let Some(data) = &mut config.server.data {
         *data = folder.join(&*data);
+    }
+    if let Some(key) = &mut config.client.ssh_key {
+        *key = match (key.strip_prefix("~"), home) {
+            (Ok(rest), Some(home)) => home.join(rest),
+            _ => folder.join(&*key),
+        };
     }
 }
 
@@ -187,6 +193,19 @@ mod tests {
         assert_eq!(settings.config.client.runtime.unwrap().as_str(), "podman");
         globals.on = Some("c".into());
         assert_eq!(Settings::load(&globals, &environment).unwrap().config.client.on, "c");
+    }
+
+    #[test]
+    fn paths_count_from_the_file_and_the_users_folder() {
+        let mut config = Config::default();
+        config.server.data = Some("data".into());
+        config.client.ssh_key = Some("~/.ssh/id.pub".into());
+        resolve_paths(&mut config, Path::new("/etc/gx"), Some(Path::new("/home/ann")));
+        assert_eq!(config.server.data.as_deref(), Some(Path::new("/etc/gx/data")));
+        assert_eq!(config.client.ssh_key.as_deref(), Some(Path::new("/home/ann/.ssh/id.pub")));
+        config.client.ssh_key = Some("id.pub".into());
+        resolve_paths(&mut config, Path::new("/etc/gx"), Some(Path::new("/home/ann")));
+        assert_eq!(config.client.ssh_key.as_deref(), Some(Path::new("/etc/gx/id.pub")));
     }
 
     #[test]

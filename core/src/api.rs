@@ -3,12 +3,12 @@
 //! Server and client share these types; the OpenAPI document is checked against them.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::container::{ContainerState, Exit, Gpus, PortMapping, PortRequest};
+use crate::container::{ContainerState, Exit, Gpus, PortMapping, PortRequest, Protocol};
 use crate::id::{ContainerId, ContainerName, NodeId, PluginName, Timestamp};
 use crate::image::{Image, ImageRef};
 use crate::runtime::{Capabilities, ErrorCode, Health, RuntimeInfo};
@@ -67,7 +67,7 @@ pub mod path {
     pub const CONTAINERS: &str = "/v1/containers";
     // Below /v1/containers/{id}:
     // GET, DELETE ?force= · POST start · POST stop (StopOptions) · POST wait · GET logs ?LogOptions
-    // GET stats ?every_ms= · GET, PUT archive ?path= · GET exec (WebSocket)
+    // GET stats ?every_ms= · GET, PUT archive ?path= · GET exec (WebSocket) · POST passwd
 }
 
 /// The header that carries an [`IdempotencyKey`](crate::IdempotencyKey).
@@ -169,9 +169,12 @@ pub struct CreateRequest {
     /// Leaves the image as it is: no SSH, the image's own entry point first.
     #[serde(default)]
     pub no_guest: bool,
-    /// Public keys that may log in, a line each as in `authorized_keys`.
+    /// Public keys that may log in, a line each as in `authorized_keys`, without options.
     #[serde(default)]
     pub ssh_keys: Vec<String>,
+    /// Makes nothing where the container could not be logged in to by SSH; else it is then made without.
+    #[serde(default)]
+    pub require_ssh: bool,
     /// When to fetch the image.
     #[serde(default)]
     pub pull: PullPolicy,
@@ -203,6 +206,7 @@ impl CreateRequest {
             idle_s: None,
             no_guest: false,
             ssh_keys: Vec::new(),
+            require_ssh: false,
             pull: PullPolicy::Missing,
             dry_run: false,
         }
@@ -252,7 +256,7 @@ pub struct ContainerInfo {
     pub exit: Option<Exit>,
     /// The published ports.
     #[serde(default)]
-    pub ports: Vec<PortMapping>,
+    pub ports: Vec<PublishedPort>,
     /// The GPUs it has.
     #[serde(default)]
     pub gpus: Gpus,
@@ -268,6 +272,35 @@ pub struct ContainerInfo {
     /// After how many seconds without a session and without work it is stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_s: Option<u64>,
+}
+
+/// A published port of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PublishedPort {
+    /// What gx itself has there: `ssh` or `vnc`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The port inside.
+    pub container_port: u16,
+    /// The transport.
+    pub protocol: Protocol,
+    /// The address on the host.
+    pub host_address: IpAddr,
+    /// The port on the host.
+    pub host_port: u16,
+}
+
+impl PublishedPort {
+    /// Returns a port of the container's own.
+    pub fn of(mapping: PortMapping) -> Self {
+        let PortMapping { container_port, protocol, host_address, host_port } = mapping;
+        Self { name: None, container_port, protocol, host_address, host_port }
+    }
+
+    /// Returns the address and port on the host.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.host_address, self.host_port)
+    }
 }
 
 /// The way into a container by SSH.

@@ -37,11 +37,14 @@ pub struct ClientConfig {
     pub runtime: Option<PluginName>,
     /// Where commands act: `local`, or a host's address.
     pub on: String,
+    /// A file with public keys, as in `authorized_keys`, that may log in to every container made; beside gx's own key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ssh_key: Option<PathBuf>,
 }
 
 impl Default for ClientConfig {
     fn default() -> Self {
-        Self { runtime: None, on: "local".to_owned() }
+        Self { runtime: None, on: "local".to_owned(), ssh_key: None }
     }
 }
 

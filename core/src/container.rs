@@ -22,7 +22,7 @@ pub mod label {
     pub const HOST: &str = "gx.host";
     /// The [`Gpus`](super::Gpus) it was given, where it has any.
     pub const GPUS: &str = "gx.gpus";
-    /// The user in the container that SSH logs in as; a container without it has no guest.
+    /// The user in the container that SSH logs in as; a container without it, or with nothing in it, has no guest.
     pub const SSH_USER: &str = "gx.ssh.user";
     /// The public host key of its SSH server, as in `known_hosts`: `ssh-ed25519 AAAA…`.
     pub const SSH_HOSTKEY: &str = "gx.ssh.hostkey";

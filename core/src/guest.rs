@@ -59,7 +59,7 @@ pub struct Settings {
 /// Who may log in, and by what.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Credentials {
-    /// Public keys, a line each as in `authorized_keys` (sshd(8)), without options.
+    /// Public keys, a line each as in `authorized_keys` (sshd(8)), without options; none leaves those there are.
     #[serde(default)]
     pub authorized_keys: Vec<String>,
     /// The password of every user; `None` leaves the one there is.

@@ -9,6 +9,7 @@
 //! | the engine that runs containers | [`runtime`] |
 //! | what host and guest agree on | [`guest`] |
 //! | a text nobody may see by accident | [`secret`] |
+//! | public keys of SSH | [`ssh`] |
 //! | the measuring of a peer | [`measurement`] |
 //! | sizes and spans of time | [`units`] |
 //! | the configuration file | [`config`] |
@@ -27,6 +28,7 @@ pub mod measurement;
 pub mod plugin;
 pub mod runtime;
 pub mod secret;
+pub mod ssh;
 pub mod stream;
 pub mod units;
 

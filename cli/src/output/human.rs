@@ -1,6 +1,7 @@
 //! How people read times, sizes and ports.
 
-use gx_core::{PortMapping, Timestamp};
+use gx_core::Timestamp;
+use gx_core::api::PublishedPort;
 use time::{Duration, OffsetDateTime};
 
 /// Returns a time to the second.
@@ -52,11 +53,11 @@ pub(crate) fn bytes(bytes: u64) -> String {
 
 const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 
-/// Returns published ports, as `127.0.0.1:20000 → 80/tcp`.
-pub(crate) fn ports(ports: &[PortMapping]) -> String {
-    let one = |port: &PortMapping| {
-        let host = std::net::SocketAddr::new(port.host_address, port.host_port);
-        format!("{host} → {}/{}", port.container_port, port.protocol)
+/// Returns published ports, as `127.0.0.1:20000 → 80/tcp`; those of gx itself by their names.
+pub(crate) fn ports(ports: &[PublishedPort]) -> String {
+    let one = |port: &PublishedPort| match &port.name {
+        Some(name) => format!("{} → {name}", port.address()),
+        None => format!("{} → {}/{}", port.address(), port.container_port, port.protocol),
     };
     ports.iter().map(one).collect::<Vec<_>>().join(", ")
 }
@@ -100,13 +101,15 @@ mod tests {
 
     #[test]
     fn ports_and_cpus() {
-        let port = PortMapping {
+        let port = PublishedPort {
+            name: None,
             container_port: 80,
             protocol: gx_core::Protocol::Tcp,
             host_address: "::1".parse().unwrap(),
             host_port: 20_000,
         };
-        assert_eq!(ports(&[port]), "[::1]:20000 → 80/tcp");
+        let named = PublishedPort { name: Some("ssh".into()), ..port.clone() };
+        assert_eq!(ports(&[port, named]), "[::1]:20000 → 80/tcp, [::1]:20000 → ssh");
         assert_eq!((cpus(1_500), cpus(2_000), cpus(1)), ("1.5".into(), "2".into(), "0.001".into()));
     }
 }

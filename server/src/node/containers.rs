@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use gx_core::api::{ContainerInfo, UnavailableRuntime};
+use gx_core::api::{ContainerInfo, PublishedPort, UnavailableRuntime};
 use gx_core::container::label;
 use gx_core::runtime::{ListFilter, list_all};
 use gx_core::{Container, Gpus, NodeId, PluginName, Runtime};
@@ -131,7 +131,7 @@ pub(crate) fn info(runtime: &PluginName, container: Container) -> ContainerInfo 
         id: container.id,
         image: container.image,
         exit: container.exit,
-        ports: container.ports,
+        ports: container.ports.into_iter().map(PublishedPort::of).collect(),
         ssh: None,
         vnc: None,
         idle_s: None,
