@@ -296,6 +296,7 @@ impl From<ServerError> for CliError {
             | ServerError::Invalid { .. } => Kind::Usage,
             ServerError::NoHealthyRuntime { .. }
             | ServerError::Unlisted { .. }
+            | ServerError::NoAnswer { .. }
             | ServerError::Slow { .. } => Kind::Engine,
             ServerError::Runtime { error, .. } => kind_of(error.code, error.field.as_deref()),
             ServerError::OverLimit { .. }
@@ -305,6 +306,9 @@ impl From<ServerError> for CliError {
             | ServerError::NotLoopback { .. } => Kind::NotAllowed,
             ServerError::NoContainer { .. }
             | ServerError::NoImage { .. }
+            | ServerError::NotRunning { .. }
+            | ServerError::NoService { .. }
+            | ServerError::Unpublished { .. }
             | ServerError::Full { .. }
             | ServerError::NoFreePort { .. }
             | ServerError::NoGpu { .. }

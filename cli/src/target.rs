@@ -5,13 +5,14 @@ use std::sync::Arc;
 use gx_client::Client;
 use gx_core::api::{
     BuildQuery, ContainerInfo, ContainerList, CreateRequest, ImageInfo, ImageList, PullBody, RuntimeStatus,
-    ServerSpecs,
+    ServerSpecs, Service,
 };
 use gx_core::runtime::{ExecSpec, LogOptions, RemoveOptions, StopOptions};
 use gx_core::stream::{Input, Output};
 use gx_core::{ContainerId, Exit, IdempotencyKey, PluginName};
 use gx_host::HostOptions;
 use gx_server::{Caller, Node, NodeOptions};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::cli::{Environment, VERSION};
 use crate::error::{CliError, Result};
@@ -27,6 +28,11 @@ pub(crate) enum Target {
     /// A host.
     Host(Client),
 }
+
+/// Bytes both ways.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// Calls the same method of either, the node's with the caller in front.
 macro_rules! either {
@@ -109,6 +115,15 @@ impl Target {
 
     pub(crate) async fn copy_out(&self, id: &str, path: &str, out: Output) -> Result {
         either!(self, copy_out(id, path, out))
+    }
+
+    /// Connects to a service of a container: directly on this machine, else through the host.
+    #[expect(dead_code, reason = "gx ssh and gx vnc are being written")]
+    pub(crate) async fn tunnel(&self, id: &str, service: Service) -> Result<Box<dyn Duplex>> {
+        match self {
+            Self::Local(node) => Ok(Box::new(node.tunnel(&Caller::Host, id, service).await?)),
+            Self::Host(client) => Ok(Box::new(client.tunnel(id, service).await?)),
+        }
     }
 
     pub(crate) async fn images(&self, runtime: Option<&PluginName>) -> Result<ImageList> {

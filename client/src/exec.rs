@@ -5,17 +5,12 @@ use std::convert::Infallible;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use gx_core::Exit;
-use gx_core::api::{ApiError, End, exec};
+use gx_core::api::{End, exec};
 use gx_core::runtime::ExecSpec;
 use gx_core::stream::{Input, InputChunk, Kind, Output};
-use tokio::net::TcpStream;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::{Error, Message, protocol::WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::{CONNECT, Client, ClientError, Result};
-
-/// How much may wait to be written, in bytes, before the input has to wait.
-const WRITE_BUFFER: usize = 256 * 1024;
+use crate::{Client, ClientError, Result};
 
 impl Client {
     /// Runs a command in a container and returns how it ended, once its output is written.
@@ -23,7 +18,7 @@ impl Client {
     /// # Errors
     /// Any [`ClientError`].
     pub async fn exec(&self, reference: &str, spec: ExecSpec, input: Input, out: Output) -> Result<Exit> {
-        let mut socket = self.open_exec(reference).await?;
+        let mut socket = self.open_socket(reference, "exec").await?;
         let spec = serde_json::to_string(&spec).expect("our own types always become JSON");
         socket.send(Message::text(spec)).await.map_err(|error| self.broken(error))?;
         let (sink, messages) = socket.split();
@@ -31,24 +26,6 @@ impl Client {
             exit = self.read(messages, &out) => exit,
             never = write(sink, input) => match never {},
         }
-    }
-
-    async fn open_exec(&self, reference: &str) -> Result<WebSocketStream<TcpStream>> {
-        let mut url = self.container_url(reference, "exec");
-        url.set_scheme("ws").expect("http may become ws");
-        let unreachable = |error: std::io::Error| ClientError::Unreachable {
-            address: self.address.clone(),
-            source: Box::new(error),
-        };
-        let connect = tokio::time::timeout(CONNECT, TcpStream::connect(&self.address));
-        let timed_out =
-            |_| ClientError::TimedOut { address: self.address.clone(), seconds: CONNECT.as_secs() };
-        let stream = connect.await.map_err(timed_out)?.map_err(unreachable)?;
-        stream.set_nodelay(true).map_err(unreachable)?;
-        let config = WebSocketConfig::default().max_write_buffer_size(WRITE_BUFFER).write_buffer_size(0);
-        let opening = tokio_tungstenite::client_async_with_config(url.as_str(), stream, Some(config));
-        let opened = self.patient(async { opening.await.map_err(|error| self.broken(error)) }).await?;
-        Ok(opened.0)
     }
 
     async fn read(
@@ -78,18 +55,6 @@ impl Client {
             End::Ok(exit) => serde_json::from_value(exit).map_err(|error| self.odd(error.to_string())),
             End::Error(error) => Err(ClientError::Host(error)),
         }
-    }
-
-    fn broken(&self, error: Error) -> ClientError {
-        if let Error::Http(response) = &error {
-            let told =
-                response.body().as_deref().and_then(|body| serde_json::from_slice::<ApiError>(body).ok());
-            return match told {
-                Some(told) => ClientError::Host(told),
-                None => self.odd(format!("status {}", response.status())),
-            };
-        }
-        ClientError::Lost { address: self.address.clone(), source: Box::new(error) }
     }
 }
 

@@ -13,8 +13,11 @@ mod body;
 mod calls;
 mod error;
 mod exec;
+mod socket;
+mod tunnel;
 
 pub use error::{ClientError, Result};
+pub use tunnel::Tunnel;
 
 /// The port of a host, where nobody says another.
 pub const DEFAULT_PORT: u16 = 7467;

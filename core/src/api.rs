@@ -67,7 +67,7 @@ pub mod path {
     pub const CONTAINERS: &str = "/v1/containers";
     // Below /v1/containers/{id}:
     // GET, DELETE ?force= · POST start · POST stop (StopOptions) · POST wait · GET logs ?LogOptions
-    // GET stats ?every_ms= · GET, PUT archive ?path= · GET exec (WebSocket) · POST passwd
+    // GET stats ?every_ms= · GET, PUT archive ?path= · GET exec, ssh, vnc (WebSocket) · POST passwd
 }
 
 /// The header that carries an [`IdempotencyKey`](crate::IdempotencyKey).
@@ -339,6 +339,25 @@ pub struct VncAccess {
     /// What an ordinary client takes: `vnc://ADDRESS:PORT`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+}
+
+/// What of a container the host leads a connection to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// The guest's SSH server.
+    Ssh,
+    /// The desktop, by RFB.
+    Vnc,
+}
+
+impl Service {
+    /// Returns the word for it: the last part of the path, and the name of its port.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ssh => "ssh",
+            Self::Vnc => "vnc",
+        }
+    }
 }
 
 /// Containers of all runtimes; one that does not answer is named instead of hiding its containers in silence.

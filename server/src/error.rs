@@ -6,9 +6,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use gx_core::api::ApiError;
+use gx_core::api::{ApiError, Service};
 use gx_core::config::{PortRange, closest};
-use gx_core::{ErrorCode, ImageRef, PluginName, RuntimeError};
+use gx_core::{ContainerState, ErrorCode, ImageRef, PluginName, RuntimeError};
 use gx_host::HostError;
 
 /// The result of a method of [`Node`](crate::Node).
@@ -87,6 +87,41 @@ pub enum ServerError {
         reference: String,
         /// What it fits, each as `id (name)`.
         candidates: Vec<String>,
+    },
+    /// A container that must run for this does not.
+    #[error("{name} is {state}, not running")]
+    NotRunning {
+        /// Its name.
+        name: String,
+        /// What it is instead.
+        state: ContainerState,
+    },
+    /// A container has no such service.
+    #[error("{name} has no {}", noun_of(*.service))]
+    NoService {
+        /// The container's name.
+        name: String,
+        /// What it lacks.
+        service: Service,
+    },
+    /// A service that no port of the host leads to.
+    #[error("port {port} of {name} is not published")]
+    Unpublished {
+        /// The container's name.
+        name: String,
+        /// The port in the container.
+        port: u16,
+    },
+    /// A service that does not answer at its published port.
+    #[error("the {} of {name} does not answer", noun_of(*.service))]
+    NoAnswer {
+        /// The container's name.
+        name: String,
+        /// What does not answer.
+        service: Service,
+        /// Why.
+        #[source]
+        source: io::Error,
     },
     /// The image is neither there nor to be had.
     #[error("no image {image} in {runtime}{}", pull_failure(.image, .pull))]
@@ -236,6 +271,7 @@ impl ServerError {
             | Self::Plugins(_)
             | Self::NoHealthyRuntime { .. }
             | Self::Unlisted { .. }
+            | Self::NoAnswer { .. }
             | Self::ShuttingDown => ErrorCode::Unavailable,
             Self::Runtime { error, .. } => error.code,
             Self::Slow { .. } => ErrorCode::DeadlineExceeded,
@@ -245,7 +281,11 @@ impl ServerError {
                 ErrorCode::PermissionDenied
             }
             Self::Full { .. } | Self::NoFreePort { .. } => ErrorCode::ResourceExhausted,
-            Self::NoGpu { .. } | Self::Locked { .. } => ErrorCode::FailedPrecondition,
+            Self::NoGpu { .. }
+            | Self::Locked { .. }
+            | Self::NotRunning { .. }
+            | Self::NoService { .. }
+            | Self::Unpublished { .. } => ErrorCode::FailedPrecondition,
             Self::NameTaken { .. } | Self::NameInUse { .. } | Self::KeyReused => ErrorCode::AlreadyExists,
             Self::NotAllowed { .. } | Self::NotLoopback { .. } => ErrorCode::PermissionDenied,
             Self::State { .. } | Self::Key { .. } | Self::Listen(_) | Self::Internal(_) => {
@@ -275,6 +315,10 @@ impl ServerError {
             | Self::NoContainer { .. }
             | Self::Unlisted { .. }
             | Self::Ambiguous { .. }
+            | Self::NotRunning { .. }
+            | Self::NoService { .. }
+            | Self::Unpublished { .. }
+            | Self::NoAnswer { .. }
             | Self::Full { .. }
             | Self::NotAllowed { .. }
             | Self::State { .. }
@@ -298,6 +342,15 @@ impl ServerError {
             Self::NoContainer { near: None, .. } => Some("gx list shows all containers".to_owned()),
             Self::Unlisted { why, .. } => why.hint.clone(),
             Self::Ambiguous { .. } => Some("give more of the id, or the name".to_owned()),
+            Self::NotRunning { name, .. } => Some(format!("gx start {name}")),
+            Self::NoService { service: Service::Ssh, .. } => {
+                Some("it was made with --no-guest, or its image can have no guest".to_owned())
+            }
+            Self::NoService { service: Service::Vnc, .. } => {
+                Some("gx images shows which images have a desktop".to_owned())
+            }
+            Self::Unpublished { .. } => None,
+            Self::NoAnswer { name, .. } => Some(format!("gx logs {name} may say why")),
             Self::NoImage { near: Some(near), .. } => Some(format!("did you mean `{near}`?")),
             Self::NoImage { pull: Some(error), .. } => error.hint.clone(),
             Self::NoImage { image, .. } => Some(format!("fetch it with `gx pull {image}`")),
@@ -344,7 +397,9 @@ impl ServerError {
     pub fn api(&self) -> ApiError {
         let message = match self {
             Self::Internal(_) => "internal fault".to_owned(),
-            Self::State { source, .. } => format!("{self}: {}", plain(source)),
+            Self::State { source, .. } | Self::NoAnswer { source, .. } => {
+                format!("{self}: {}", plain(source))
+            }
             Self::Listen(source) => format!("{self}: {}", plain(source)),
             _ => self.to_string(),
         };
@@ -383,6 +438,13 @@ fn list_of(why: &[(PluginName, String)]) -> String {
             let each: Vec<String> = why.iter().map(|(name, why)| format!("{name}: {why}")).collect();
             format!(" ({})", each.join("; "))
         }
+    }
+}
+
+fn noun_of(service: Service) -> &'static str {
+    match service {
+        Service::Ssh => "SSH server",
+        Service::Vnc => "desktop",
     }
 }
 

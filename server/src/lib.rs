@@ -2,6 +2,7 @@
 //!
 //! [`Node`] is the state, with one method for each use case. [`run`] serves it over HTTP.
 
+mod bridge;
 mod error;
 mod node;
 mod routes;

@@ -37,6 +37,7 @@ mod resolve;
 mod runtimes;
 mod specs;
 mod tasks;
+mod tunnel;
 
 pub use caller::Caller;
 pub(crate) use lock::ServerLock;

@@ -36,6 +36,8 @@ pub(crate) enum Failure {
     NoWebSocket,
     #[error("{limit} commands run through this host at a time, and no more")]
     TooManyExecs { limit: usize },
+    #[error("{limit} connections lead through this host at a time, and no more")]
+    TooManyTunnels { limit: usize },
     #[error("the request cannot be read")]
     Malformed,
 }
@@ -60,7 +62,9 @@ impl Failure {
             Self::Browser => (StatusCode::FORBIDDEN, ErrorCode::PermissionDenied),
             Self::Host { .. } => (StatusCode::MISDIRECTED_REQUEST, ErrorCode::PermissionDenied),
             Self::NoWebSocket => (StatusCode::UPGRADE_REQUIRED, ErrorCode::InvalidArgument),
-            Self::TooManyExecs { .. } => (StatusCode::TOO_MANY_REQUESTS, ErrorCode::ResourceExhausted),
+            Self::TooManyExecs { .. } | Self::TooManyTunnels { .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, ErrorCode::ResourceExhausted)
+            }
         };
         let field = match self {
             Self::Field { field, .. } => Some(field.clone()),

@@ -29,6 +29,7 @@ mod openapi;
 mod request;
 mod runtimes;
 mod specs;
+mod tunnel;
 
 use failure::Failure;
 use metrics::Counters;
@@ -36,6 +37,8 @@ use request::{Body, Request, refuse_browsers, request_id};
 
 /// Commands that run through this host at a time.
 const MAX_EXECS: usize = 256;
+/// Connections to services of containers that lead through this host at a time.
+const MAX_TUNNELS: usize = 128;
 
 /// What all routes share.
 pub(crate) struct State {
@@ -44,12 +47,14 @@ pub(crate) struct State {
     closing: watch::Receiver<bool>,
     counters: Counters,
     execs: Arc<Semaphore>,
+    tunnels: Arc<Semaphore>,
 }
 
 impl State {
     pub(crate) fn new(node: Arc<Node>, closing: watch::Receiver<bool>) -> Arc<Self> {
         let execs = Arc::new(Semaphore::new(MAX_EXECS));
-        Arc::new(Self { node, closing, counters: Counters::default(), execs })
+        let tunnels = Arc::new(Semaphore::new(MAX_TUNNELS));
+        Arc::new(Self { node, closing, counters: Counters::default(), execs, tunnels })
     }
 }
 
@@ -109,6 +114,7 @@ fn table() -> impl Iterator<Item = &'static Route> {
         images::ROUTES,
         containers::ROUTES,
         exec::ROUTES,
+        tunnel::ROUTES,
     ]
     .into_iter()
     .flatten()

@@ -6,6 +6,7 @@ mod life;
 mod probe;
 mod refer;
 mod routes;
+mod tunnel;
 mod whole;
 
 use std::collections::BTreeMap;

@@ -24,6 +24,8 @@ struct State {
     specs: Vec<ContainerSpec>,
     flooding: bool,
     written: usize,
+    ports: Vec<PortMapping>,
+    labels: Vec<(&'static str, String)>,
 }
 
 /// A call that is under way.
@@ -94,6 +96,13 @@ impl Probe {
 
     fn floods(&self) -> bool {
         self.state.lock().unwrap().flooding
+    }
+
+    /// Makes every container look as if it had a published port and a label more.
+    pub(super) fn publish(&self, port: PortMapping, label: (&'static str, String)) {
+        let mut state = self.state.lock().unwrap();
+        state.ports.push(port);
+        state.labels.push(label);
     }
 
     /// Returns how often a method was called.
@@ -187,7 +196,11 @@ impl Runtime for Probe {
         self.inner.remove(id, options).await
     }
     async fn inspect(&self, id: ContainerId) -> Result<Container> {
-        self.inner.inspect(id).await
+        let mut container = self.inner.inspect(id).await?;
+        let state = self.state.lock().unwrap();
+        container.ports.extend(&state.ports);
+        container.labels.extend(state.labels.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+        Ok(container)
     }
     async fn list(&self, filter: ListFilter, out: Output) -> Result<()> {
         let _call = self.enter("list").await?;

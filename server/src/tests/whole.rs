@@ -19,16 +19,16 @@ use crate::error::ServerError;
 use crate::run;
 
 /// A host that serves.
-struct Served {
-    host: Host,
-    client: Client,
-    address: SocketAddr,
-    stop: oneshot::Sender<()>,
+pub(super) struct Served {
+    pub(super) host: Host,
+    pub(super) client: Client,
+    pub(super) address: SocketAddr,
+    pub(super) stop: oneshot::Sender<()>,
     running: JoinHandle<crate::Result<()>>,
 }
 
 impl Served {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         Self::of(Host::new().await).await
     }
 
@@ -43,7 +43,10 @@ impl Served {
         Self { host, client, address, stop, running }
     }
 
-    async fn create(&self, request: CreateRequest) -> gx_client::Result<gx_core::api::ContainerInfo> {
+    pub(super) async fn create(
+        &self,
+        request: CreateRequest,
+    ) -> gx_client::Result<gx_core::api::ContainerInfo> {
         self.client.create(request, None, Output::null()).await
     }
 }
