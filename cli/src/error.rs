@@ -297,6 +297,7 @@ impl From<ServerError> for CliError {
             ServerError::NoHealthyRuntime { .. }
             | ServerError::Unlisted { .. }
             | ServerError::NoAnswer { .. }
+            | ServerError::GpusUnknown { .. }
             | ServerError::Slow { .. } => Kind::Engine,
             ServerError::Runtime { error, .. } => kind_of(error.code, error.field.as_deref()),
             ServerError::OverLimit { .. }
@@ -312,6 +313,7 @@ impl From<ServerError> for CliError {
             | ServerError::Full { .. }
             | ServerError::NoFreePort { .. }
             | ServerError::NoGpu { .. }
+            | ServerError::GpusTaken { .. }
             | ServerError::NameTaken { .. }
             | ServerError::NameInUse { .. }
             | ServerError::KeyReused

@@ -257,7 +257,7 @@ pub struct ContainerInfo {
     /// The published ports.
     #[serde(default)]
     pub ports: Vec<PublishedPort>,
-    /// The GPUs it has.
+    /// The GPUs it has, by uuid.
     #[serde(default)]
     pub gpus: Gpus,
     /// The owner's own labels.
@@ -493,27 +493,44 @@ pub struct SpaceSpecs {
     pub free_bytes: u64,
 }
 
-/// A GPU, as NVML describes it.
+/// A GPU, as NVML describes it; `None` is what it does not tell.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct GpuSpecs {
     /// Its index on the machine.
     pub index: u32,
-    /// Its model.
-    pub name: String,
     /// Its uuid, by which a container can ask for it.
     pub uuid: String,
-    /// Its memory.
-    pub memory_total_bytes: u64,
-    /// What of it is used.
-    pub memory_used_bytes: u64,
+    /// Its model; empty when unknown.
+    pub name: String,
+    /// Its memory, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_total_bytes: Option<u64>,
+    /// What of its memory is used, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_used_bytes: Option<u64>,
     /// How busy it is, in percent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub utilisation_percent: Option<u32>,
     /// How hot it is, in degrees Celsius.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub temperature_celsius: Option<u32>,
-    /// The driver's version.
+    /// The clock of its graphics cores now, in MHz.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub graphics_clock_mhz: Option<u32>,
+    /// The fastest that clock can be, in MHz.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub graphics_clock_max_mhz: Option<u32>,
+    /// The clock of its memory now, in MHz.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_clock_mhz: Option<u32>,
+    /// The fastest that clock can be, in MHz.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_clock_max_mhz: Option<u32>,
+    /// How many processes use it, computing or drawing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub processes: Option<u32>,
+    /// The driver's version; empty when unknown.
     pub driver: String,
 }
 
@@ -536,6 +553,8 @@ pub struct LimitSpecs {
     /// GPUs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpus: Option<u32>,
+    /// Whether several containers may have one GPU.
+    pub share_gpus: bool,
     /// The longest lease, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl_s: Option<u64>,

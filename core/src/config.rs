@@ -85,6 +85,11 @@ pub struct LimitConfig {
     pub memory: Option<Size>,
     /// Processes and threads of one container.
     pub pids: u32,
+    /// GPUs of one container, 0 for none; without it all of the machine's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<u32>,
+    /// Whether several containers may have one GPU at a time.
+    pub share_gpus: bool,
     /// The longest lease; without it a lease may be without end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Span>,
@@ -101,6 +106,8 @@ impl Default for LimitConfig {
             milli_cpus: None,
             memory: None,
             pids: 4_096,
+            gpus: None,
+            share_gpus: false,
             ttl: None,
             ports: PortRange { first: 20_000, last: 29_999 },
             publish_address: IpAddr::V4(Ipv4Addr::LOCALHOST),

@@ -20,7 +20,7 @@ pub mod label {
     /// The [`NodeId`](crate::NodeId) of the host that made it; a host looks after its own only, so that several
     /// data folders can share an engine.
     pub const HOST: &str = "gx.host";
-    /// The [`Gpus`](super::Gpus) it was given, where it has any.
+    /// The [`Gpus`](super::Gpus) it was given, by uuid; `none` for a container without. It has them until it is removed.
     pub const GPUS: &str = "gx.gpus";
     /// The user in the container that SSH logs in as; a container without it, or with nothing in it, has no guest.
     pub const SSH_USER: &str = "gx.ssh.user";

@@ -8,8 +8,11 @@ use std::path::PathBuf;
 
 use gx_core::api::{ApiError, Service};
 use gx_core::config::{PortRange, closest};
-use gx_core::{ContainerState, ErrorCode, ImageRef, PluginName, RuntimeError};
+use gx_core::{ContainerState, ErrorCode, Gpus, ImageRef, PluginName, RuntimeError};
 use gx_host::HostError;
+
+/// How many containers a hint names.
+const NAMED_MAX: usize = 5;
 
 /// The result of a method of [`Node`](crate::Node).
 pub type Result<T, E = ServerError> = std::result::Result<T, E>;
@@ -182,12 +185,34 @@ pub enum ServerError {
         range: PortRange,
     },
     /// GPUs that are not there.
-    #[error("{asked} GPUs are asked for, and this host has {there}")]
+    #[error("{} asked for, and this host has {}", wanted_gpus(.asked), there_gpus(.asked, .there))]
     NoGpu {
         /// What was asked for.
-        asked: String,
-        /// What there is.
-        there: String,
+        asked: Gpus,
+        /// The uuids of those there are.
+        there: Vec<String>,
+    },
+    /// Containers have the GPUs already.
+    #[error("{} asked for, and {}", wanted_gpus(.asked), free_gpus(.asked, *.free, *.there))]
+    GpusTaken {
+        /// What was asked for.
+        asked: Gpus,
+        /// How many are free.
+        free: usize,
+        /// How many there are.
+        there: usize,
+        /// The names of containers that have them, as far as the caller may know.
+        names: Vec<String>,
+        /// How many containers beside have them.
+        others: usize,
+    },
+    /// Which GPUs there are, or which are free, cannot be told now.
+    #[error("cannot tell which GPUs are free: {why}")]
+    GpusUnknown {
+        /// Why.
+        why: String,
+        /// What to do about it.
+        hint: Option<String>,
     },
     /// A field of a request is wrong in itself.
     #[error("{message}")]
@@ -272,6 +297,7 @@ impl ServerError {
             | Self::NoHealthyRuntime { .. }
             | Self::Unlisted { .. }
             | Self::NoAnswer { .. }
+            | Self::GpusUnknown { .. }
             | Self::ShuttingDown => ErrorCode::Unavailable,
             Self::Runtime { error, .. } => error.code,
             Self::Slow { .. } => ErrorCode::DeadlineExceeded,
@@ -280,7 +306,9 @@ impl ServerError {
             Self::OverLimit { .. } | Self::PortOutside { .. } | Self::AddressOutside { .. } => {
                 ErrorCode::PermissionDenied
             }
-            Self::Full { .. } | Self::NoFreePort { .. } => ErrorCode::ResourceExhausted,
+            Self::Full { .. } | Self::NoFreePort { .. } | Self::GpusTaken { .. } => {
+                ErrorCode::ResourceExhausted
+            }
             Self::NoGpu { .. }
             | Self::Locked { .. }
             | Self::NotRunning { .. }
@@ -303,7 +331,7 @@ impl ServerError {
             Self::PortOutside { .. } | Self::AddressOutside { .. } | Self::NoFreePort { .. } => {
                 Some("ports".to_owned())
             }
-            Self::NoGpu { .. } => Some("gpus".to_owned()),
+            Self::NoGpu { .. } | Self::GpusTaken { .. } | Self::GpusUnknown { .. } => Some("gpus".to_owned()),
             Self::Invalid { field, .. } => Some(field.clone()),
             Self::NameTaken { .. } | Self::NameInUse { .. } => Some("name".to_owned()),
             Self::KeyReused => Some("key".to_owned()),
@@ -372,6 +400,8 @@ impl ServerError {
                 Some("ask for fewer, or widen `ports` in [server.limits] on the host".to_owned())
             }
             Self::NoGpu { .. } => Some("gx specs shows the GPUs of a host".to_owned()),
+            Self::GpusTaken { names, others, .. } => Some(holders_of_gpus(names, *others)),
+            Self::GpusUnknown { hint, .. } => hint.clone(),
             Self::NameTaken { .. } | Self::NameInUse { .. } => {
                 Some("choose another name, or leave it out".to_owned())
             }
@@ -453,6 +483,45 @@ fn whose(limit: &Option<&'static str>) -> &'static str {
         Some(_) => "the limit of this host",
         None => "what this machine has",
     }
+}
+
+fn wanted_gpus(asked: &Gpus) -> String {
+    match asked {
+        Gpus::Count(1) => "1 GPU is".to_owned(),
+        Gpus::Ids(ids) if ids.len() == 1 => format!("{asked} is"),
+        Gpus::Ids(_) => format!("{asked} are"),
+        Gpus::None | Gpus::All | Gpus::Count(_) => format!("{asked} GPUs are"),
+    }
+}
+
+fn there_gpus(asked: &Gpus, there: &[String]) -> String {
+    match there {
+        [] => "none".to_owned(),
+        uuids if matches!(asked, Gpus::Ids(_)) => uuids.join(", "),
+        uuids => uuids.len().to_string(),
+    }
+}
+
+fn free_gpus(asked: &Gpus, free: usize, there: usize) -> String {
+    match (asked, free) {
+        (Gpus::Ids(ids), _) if ids.len() == 1 => "it is not free".to_owned(),
+        (Gpus::Ids(_), _) => "not all of them are free".to_owned(),
+        (_, 0) => format!("none of {there} is free"),
+        (_, 1) => format!("1 of {there} is free"),
+        (_, free) => format!("{free} of {there} are free"),
+    }
+}
+
+fn holders_of_gpus(names: &[String], others: usize) -> String {
+    let others = match (names, others) {
+        (_, 0) => None,
+        (_, 1) => Some("1 that is not yours".to_owned()),
+        (_, others) => Some(format!("{others} that are not yours")),
+    };
+    let more = names.len().checked_sub(NAMED_MAX).filter(|more| *more > 0).map(|more| format!("{more} more"));
+    let others = others.map(|others| if names.is_empty() { others } else { format!("and {others}") });
+    let all: Vec<String> = names.iter().take(NAMED_MAX).cloned().chain(more).chain(others).collect();
+    format!("a container has its GPUs until it is removed: {}", all.join(", "))
 }
 
 fn pull_failure(image: &ImageRef, pull: &Option<Box<RuntimeError>>) -> String {

@@ -21,7 +21,7 @@ mod admission;
 mod caller;
 mod containers;
 mod create;
-mod gpu;
+mod gpus;
 mod health;
 mod images;
 mod key;
@@ -29,12 +29,14 @@ mod lease;
 mod lock;
 mod make;
 mod names;
+mod nvml;
 mod policy;
 mod ports;
 mod pulls;
 mod recover;
 mod resolve;
 mod runtimes;
+mod sample;
 mod specs;
 mod tasks;
 mod tunnel;
@@ -70,7 +72,7 @@ pub struct Node {
     machine: policy::Machine,
     data: PathBuf,
     version: String,
-    runtimes: runtimes::Runtimes,
+    runtimes: Arc<runtimes::Runtimes>,
     admission: admission::Admission,
     creating: lock::CreatingLock,
     ports: ports::Ports,
@@ -78,7 +80,8 @@ pub struct Node {
     tasks: tasks::Tasks,
     leases: lease::Leases,
     watched: health::Watched,
-    sampled: specs::Sampled,
+    sampler: Arc<sample::Sampler>,
+    gpus: lock::GpuLock,
 }
 
 impl std::fmt::Debug for Node {
@@ -111,8 +114,8 @@ impl Node {
         Ok(Arc::new(Self {
             id: key::open(&data)?,
             limits: config.server.limits,
-            machine: specs::machine(),
-            runtimes: runtimes::Runtimes::new(built_in, plugins, &data),
+            machine: sample::machine(),
+            runtimes: Arc::new(runtimes::Runtimes::new(built_in, plugins, &data)),
             creating: lock::CreatingLock::new(&data),
             admission: Default::default(),
             ports: Default::default(),
@@ -120,7 +123,8 @@ impl Node {
             tasks: Default::default(),
             leases: Default::default(),
             watched: Default::default(),
-            sampled: Default::default(),
+            sampler: Arc::new(sample::Sampler::new(&data)),
+            gpus: lock::GpuLock::new(&data),
             data,
             version,
         }))

@@ -36,7 +36,7 @@ fn what_is_not_there_is_named_with_what_was_probably_meant() {
         ),
         (
             &["create", "--gpus", "1", IMAGE],
-            "1\nerror: 1 GPUs are asked for, and this host has none\n  hint: gx specs shows the GPUs of a host\n",
+            "1\nerror: 1 GPU is asked for, and this host has none\n  hint: gx specs shows the GPUs of a host\n",
         ),
         (
             &["create", "-p", "80:80", IMAGE],

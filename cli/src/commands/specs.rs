@@ -60,10 +60,32 @@ fn cpu(cpu: &CpuSpecs) -> String {
 }
 
 fn describe(gpu: &GpuSpecs) -> String {
-    let memory =
-        format!("{} of {}", human::bytes(gpu.memory_used_bytes), human::bytes(gpu.memory_total_bytes));
-    let busy = gpu.utilisation_percent.map(|percent| format!(", {percent}% busy")).unwrap_or_default();
-    format!("{}: {}, {memory} used{busy}, driver {}, {}", gpu.index, gpu.name, gpu.driver, gpu.uuid)
+    let bytes = human::bytes;
+    let memory = match (gpu.memory_used_bytes, gpu.memory_total_bytes) {
+        (Some(used), Some(total)) => Some(format!("{} of {} used", bytes(used), bytes(total))),
+        (None, Some(total)) => Some(bytes(total)),
+        (_, None) => None,
+    };
+    let parts = [
+        memory,
+        gpu.utilisation_percent.map(|percent| format!("{percent}% busy")),
+        gpu.temperature_celsius.map(|celsius| format!("{celsius} °C")),
+        gpu.graphics_clock_mhz.map(|now| clock(now, gpu.graphics_clock_max_mhz)),
+        gpu.memory_clock_mhz.map(|now| format!("memory {}", clock(now, gpu.memory_clock_max_mhz))),
+        gpu.processes.map(|number| format!("{number} process{}", if number == 1 { "" } else { "es" })),
+        (!gpu.driver.is_empty()).then(|| format!("driver {}", gpu.driver)),
+        Some(gpu.uuid.clone()),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    let name = if gpu.name.is_empty() { "unknown model" } else { &gpu.name };
+    format!("{}: {name}, {}", gpu.index, parts.join(", "))
+}
+
+fn clock(now: u32, fastest: Option<u32>) -> String {
+    match fastest {
+        Some(fastest) => format!("{now} of {fastest} MHz"),
+        None => format!("{now} MHz"),
+    }
 }
 
 fn lends(limits: &LimitSpecs) -> String {
@@ -71,7 +93,7 @@ fn lends(limits: &LimitSpecs) -> String {
         limits.containers.map(|number| format!("{number} containers")),
         limits.milli_cpus.map(|milli| format!("{} CPUs each", human::cpus(milli))),
         limits.memory_bytes.map(|bytes| format!("{} memory each", human::bytes(bytes))),
-        limits.gpus.map(|number| format!("{number} GPUs each")),
+        limits.gpus.map(|number| format!("{number} GPU{} each", if number == 1 { "" } else { "s" })),
         limits.pids.map(|number| format!("{number} processes each")),
         limits.ttl_s.map(|seconds| {
             format!("for {} at most", gx_core::units::Span(std::time::Duration::from_secs(seconds)))

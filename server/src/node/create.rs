@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 use super::Node;
 use super::caller::{Caller, Verb, authorize};
 use super::containers::{Found, Listing, info, name_of, timely};
+use super::gpus::GpuOrder;
 use super::key::to_hex;
 use super::make::{LOCK_PATIENCE, Making};
 use super::names::{name_for, new_key};
@@ -50,6 +51,8 @@ struct Place {
     runtime: Arc<dyn Runtime>,
     /// Whether the image is there and need not be fetched.
     has_image: bool,
+    /// The GPUs that are asked for, and those that would be chosen now.
+    gpus: Option<(GpuOrder, Gpus)>,
 }
 
 impl Node {
@@ -76,19 +79,20 @@ impl Node {
         let ticket = self.admission.enter(order.name.to_string());
         // Else what is listed as made and not started could be swept before it is started.
         let unswept = self.creating.share(LOCK_PATIENCE).await?;
-        let (listing, place) = tokio::join!(self.ours(&[]), self.place(&order.request));
+        let (listing, place) = tokio::join!(self.ours(&[]), self.place(caller, &order));
         let listing = listing?;
         // Before the place counts: a repeated request is answered even where the default runtime has changed since.
         if let Some(done) = self.repeated(&order, &listing).await? {
             return Ok(done);
         }
         drop(unswept);
-        let Place { name, runtime, has_image } = place?;
+        let Place { name, runtime, has_image, gpus } = place?;
         order.check_name(&listing)?;
         let names = listing.found.iter().map(|found| name_of(&found.container).to_owned());
         ticket.admit(names, self.limits.containers)?;
         if order.request.dry_run {
-            return self.rehearse(order, name, &wish, &taken_ports(&listing));
+            let gpus = gpus.map(|(_, gpus)| gpus).unwrap_or_default();
+            return self.rehearse(order, name, gpus, &wish, &taken_ports(&listing));
         }
         if !has_image {
             self.provide(&name, &runtime, &order.request, out).await?;
@@ -98,6 +102,7 @@ impl Node {
             name: name.clone(),
             runtime: runtime.clone(),
             spec: order.spec(self.id, SystemTime::now()),
+            gpus: gpus.map(|(order, _)| order),
             wish,
             limits: self.limits.clone(),
             ports: self.ports.clone(),
@@ -116,13 +121,14 @@ impl Node {
     }
 
     /// Chooses the runtime and asks it what it has.
-    async fn place(&self, request: &CreateRequest) -> Result<Place> {
+    async fn place(&self, caller: &Caller, order: &Order) -> Result<Place> {
+        let request = &order.request;
         let name = self.runtime_or_default(request.runtime.clone()).await?;
         let runtime = self.runtimes.get(&name).await?;
-        self.check_gpus(&name, &runtime, &request.gpus).await?;
+        let gpus = self.gpus(caller, order, &name, &runtime).await?;
         let has_image =
             request.pull != PullPolicy::Always && self.has_image(&name, &runtime, &request.image).await?;
-        Ok(Place { name, runtime, has_image })
+        Ok(Place { name, runtime, has_image, gpus })
     }
 
     fn made(&self, name: &PluginName, container: Container) -> ContainerInfo {
@@ -166,15 +172,32 @@ impl Node {
         Ok(Some(self.made(name, finished.await?)))
     }
 
-    async fn check_gpus(&self, name: &PluginName, runtime: &Arc<dyn Runtime>, asked: &Gpus) -> Result<()> {
-        if *asked == Gpus::None {
-            return Ok(());
+    /// Looks whether the GPUs that are asked for could be had now, before anything is fetched or made.
+    async fn gpus(
+        &self,
+        caller: &Caller,
+        order: &Order,
+        name: &PluginName,
+        runtime: &Arc<dyn Runtime>,
+    ) -> Result<Option<(GpuOrder, Gpus)>> {
+        if order.request.gpus == Gpus::None {
+            return Ok(None);
         }
-        let there: Vec<String> = self.gpus().await.into_iter().map(|gpu| gpu.uuid).collect();
-        policy::check_gpus(asked, &there)?;
+        let order = GpuOrder {
+            asked: order.request.gpus.clone(),
+            caller: caller.clone(),
+            host: self.id,
+            key: order.key.clone(),
+            limits: self.limits.clone(),
+            runtime: name.clone(),
+            runtimes: self.runtimes.clone(),
+            sampler: self.sampler.clone(),
+            lock: self.gpus.clone(),
+        };
+        let chosen = order.look().await?;
         let can = timely(name, async { runtime.capabilities().await.map_err(ServerError::of(name)) }).await?;
         if can.has(Feature::Gpus) {
-            return Ok(());
+            return Ok(Some((order, chosen)));
         }
         Err(ServerError::invalid("gpus", format!("{name} cannot give GPUs to containers")))
     }
@@ -184,11 +207,13 @@ impl Node {
         &self,
         order: Order,
         name: PluginName,
+        gpus: Gpus,
         wish: &PortWish,
         taken: &BTreeSet<HostPort>,
     ) -> Result<ContainerInfo> {
         let chosen = self.ports.choose(wish, &self.limits, taken, seed(&order.key))?;
-        let spec = order.spec(self.id, SystemTime::now());
+        let mut spec = order.spec(self.id, SystemTime::now());
+        spec.labels.insert(label::GPUS.to_owned(), gpus.to_string());
         let container = Container {
             id: "dry-run".parse().expect("letters and '-' are an id"),
             name: spec.name.to_string(),
@@ -261,9 +286,8 @@ impl Order {
         if let Some(ttl) = self.grant.ttl {
             label(label::EXPIRES, Timestamp::from_unix(Timestamp::from(now + ttl).unix()).to_string());
         }
-        if request.gpus != Gpus::None {
-            label(label::GPUS, request.gpus.to_string());
-        }
+        // Always, as an engine adds the image's own labels, and those may claim any.
+        label(label::GPUS, request.gpus.to_string());
         ContainerSpec {
             entrypoint: request.entrypoint.clone(),
             command: request.command.clone(),

@@ -2,17 +2,17 @@
 //! somebody wants to know.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use gx_core::PluginName;
 use gx_core::api::RuntimeStatus;
 use gx_core::runtime::{Capabilities, Health, HealthStatus};
+use tokio::sync::watch;
 
 use super::Node;
 use super::caller::{Caller, Verb, authorize};
-use super::containers::{info, timely};
+use super::containers::{PATIENCE, info, timely};
 use crate::error::{Result, ServerError};
 
 /// How long a healthy engine is left alone.
@@ -21,17 +21,49 @@ const INTERVAL: Duration = Duration::from_secs(30);
 const BACKOFF_MIN: Duration = Duration::from_secs(5);
 const BACKOFF_MAX: Duration = Duration::from_secs(120);
 
-/// What is remembered of the engines; empty unless a server runs.
+/// What is remembered of the engines that are watched, `None` before the first answer; empty unless a server runs.
 #[derive(Debug, Default)]
-pub(crate) struct Watched(Mutex<BTreeMap<PluginName, RuntimeStatus>>);
+pub(crate) struct Watched(watch::Sender<BTreeMap<PluginName, Option<RuntimeStatus>>>);
 
 impl Watched {
     fn get(&self, name: &PluginName) -> Option<RuntimeStatus> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.0.borrow().get(name).cloned().flatten()
     }
 
+    fn begin(&self, name: &PluginName) {
+        self.0.send_modify(|all| _ = all.entry(name.clone()).or_default());
+    }
+
+    /// Remembers the state of an engine, where it is watched.
     fn set(&self, status: RuntimeStatus) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(status.name.clone(), status);
+        self.0.send_if_modified(|all| match all.get_mut(&status.name) {
+            Some(known) => {
+                *known = Some(status);
+                true
+            }
+            None => false,
+        });
+    }
+
+    /// Returns what is remembered of an engine, after its first answer; `None` when it is not watched.
+    async fn first(&self, name: &PluginName) -> Option<RuntimeStatus> {
+        let mut changes = self.0.subscribe();
+        if !changes.borrow().contains_key(name) {
+            return None;
+        }
+        let answered = changes.wait_for(|all| all.get(name).is_some_and(Option::is_some));
+        let _ = tokio::time::timeout(PATIENCE, answered).await; // whether it came shows in the next line
+        Some(self.get(name).unwrap_or_else(|| unanswered(name)))
+    }
+}
+
+fn unanswered(name: &PluginName) -> RuntimeStatus {
+    RuntimeStatus {
+        name: name.clone(),
+        default: false,
+        health: Health { status: HealthStatus::Unhealthy, why: "no answer yet".to_owned(), hint: None },
+        info: None,
+        capabilities: Capabilities::default(),
     }
 }
 
@@ -42,16 +74,19 @@ impl Node {
     /// [`ServerError::NotAllowed`].
     pub async fn runtimes(&self, caller: &Caller) -> Result<Vec<RuntimeStatus>> {
         authorize(caller, Verb::Look, None)?;
-        Ok(self.statuses().await)
+        let names = self.runtimes.names();
+        Ok(with_default(join_all(names.iter().map(|name| self.known_status(name))).await))
     }
 
-    pub(crate) async fn statuses(&self) -> Vec<RuntimeStatus> {
+    /// As [`runtimes`](Self::runtimes), without asking an engine that is watched: anybody may want the specs, as often
+    /// as they like.
+    pub(crate) async fn remembered_statuses(&self) -> Vec<RuntimeStatus> {
         let names = self.runtimes.names();
-        let mut all = join_all(names.iter().map(|name| self.known_status(name))).await;
-        if let Some(first) = all.iter_mut().find(|status| is_healthy(status)) {
-            first.default = true;
-        }
-        all
+        let remembered = names.iter().map(async |name| match self.watched.first(name).await {
+            Some(status) => status,
+            None => self.ask_status(name).await,
+        });
+        with_default(join_all(remembered).await)
     }
 
     /// Returns the runtime asked for, or the first healthy one.
@@ -86,7 +121,11 @@ impl Node {
     async fn known_status(&self, name: &PluginName) -> RuntimeStatus {
         match self.watched.get(name).filter(is_healthy) {
             Some(status) => status,
-            None => self.ask_status(name).await,
+            None => {
+                let status = self.ask_status(name).await;
+                self.watched.set(status.clone());
+                status
+            }
         }
     }
 
@@ -125,6 +164,7 @@ impl Node {
     pub(crate) async fn watch(&self, name: &PluginName) {
         let mut pause = BACKOFF_MIN;
         let (mut was_healthy, mut tended) = (false, false);
+        self.watched.begin(name);
         loop {
             let status = self.ask_status(name).await;
             let healthy = is_healthy(&status);
@@ -167,6 +207,13 @@ impl Node {
         }
         listing.unavailable.is_empty()
     }
+}
+
+fn with_default(mut all: Vec<RuntimeStatus>) -> Vec<RuntimeStatus> {
+    if let Some(first) = all.iter_mut().find(|status| is_healthy(status)) {
+        first.default = true;
+    }
+    all
 }
 
 fn is_healthy(status: &RuntimeStatus) -> bool {

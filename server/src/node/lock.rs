@@ -4,7 +4,10 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use tokio::sync::OwnedMutexGuard;
 
 use crate::error::{Result, ServerError};
 
@@ -33,6 +36,34 @@ impl ServerLock {
 #[derive(Debug, Clone)]
 pub(crate) struct CreatingLock(PathBuf);
 
+/// The lock that is held from the choice of GPUs until the engine has the container, so that nobody else chooses the
+/// same ones. In this process those who wait have an order.
+#[derive(Debug, Clone)]
+pub(crate) struct GpuLock {
+    turns: Arc<tokio::sync::Mutex<()>>,
+    file: PathBuf,
+}
+
+/// The turn to choose GPUs, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct GpuTurn {
+    _file: Held,
+    _turn: OwnedMutexGuard<()>,
+}
+
+impl GpuLock {
+    pub(crate) fn new(data: &Path) -> Self {
+        Self { turns: Arc::default(), file: data.join("gpus.lock") }
+    }
+
+    /// Waits for the turn: as long as it takes in this process, and for others at most `patience`.
+    pub(crate) async fn take(&self, patience: Duration) -> Result<GpuTurn> {
+        let turn = self.turns.clone().lock_owned().await;
+        let file = take(&self.file, patience, File::try_lock).await?;
+        Ok(GpuTurn { _file: file, _turn: turn })
+    }
+}
+
 /// Holds the lock until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Held(#[expect(dead_code, reason = "the lock lives as long as the open file")] File);
@@ -48,27 +79,27 @@ impl CreatingLock {
 
     /// Takes it together with other makers.
     pub(crate) async fn share(&self, patience: Duration) -> Result<Held> {
-        self.take(patience, File::try_lock_shared).await
+        take(&self.0, patience, File::try_lock_shared).await
     }
 
     /// Takes it alone.
     pub(crate) async fn alone(&self, patience: Duration) -> Result<Held> {
-        self.take(patience, File::try_lock).await
+        take(&self.0, patience, File::try_lock).await
     }
+}
 
-    async fn take(&self, patience: Duration, lock: fn(&File) -> Result<(), TryLockError>) -> Result<Held> {
-        let file = open(&self.0)?;
-        let deadline = Instant::now() + patience;
-        loop {
-            match lock(&file) {
-                Ok(()) => return Ok(Held(file)),
-                Err(TryLockError::Error(error)) => return Err(ServerError::state("lock", &self.0)(error)),
-                Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
-                    let error = std::io::Error::from(std::io::ErrorKind::TimedOut);
-                    return Err(ServerError::state("lock", &self.0)(error));
-                }
-                Err(TryLockError::WouldBlock) => tokio::time::sleep(RETRY).await,
+async fn take(path: &Path, patience: Duration, lock: fn(&File) -> Result<(), TryLockError>) -> Result<Held> {
+    let file = open(path)?;
+    let deadline = Instant::now() + patience;
+    loop {
+        match lock(&file) {
+            Ok(()) => return Ok(Held(file)),
+            Err(TryLockError::Error(error)) => return Err(ServerError::state("lock", path)(error)),
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                let error = std::io::Error::from(std::io::ErrorKind::TimedOut);
+                return Err(ServerError::state("lock", path)(error));
             }
+            Err(TryLockError::WouldBlock) => tokio::time::sleep(RETRY).await,
         }
     }
 }
@@ -109,5 +140,15 @@ mod tests {
         });
         drop(makers);
         waiting.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn gpus_are_chosen_by_one_at_a_time_over_all_processes() {
+        let data = tempfile::tempdir().unwrap();
+        let (here, there) = (GpuLock::new(data.path()), GpuLock::new(data.path()));
+        let turn = here.take(Duration::ZERO).await.unwrap();
+        assert!(there.take(Duration::ZERO).await.is_err());
+        drop(turn);
+        there.take(Duration::ZERO).await.unwrap();
     }
 }

@@ -12,7 +12,8 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::admission::Ticket;
 use super::create::seed;
-use super::lock::CreatingLock;
+use super::gpus::GpuOrder;
+use super::lock::{CreatingLock, GpuTurn};
 use super::ports::{HostPort, PortWish, Ports};
 use crate::error::{Result, ServerError};
 
@@ -27,6 +28,8 @@ pub(super) struct Making {
     pub(super) name: PluginName,
     pub(super) runtime: Arc<dyn Runtime>,
     pub(super) spec: ContainerSpec,
+    /// The GPUs that are asked for, where any are.
+    pub(super) gpus: Option<GpuOrder>,
     pub(super) wish: PortWish,
     pub(super) limits: LimitConfig,
     pub(super) ports: Ports,
@@ -73,20 +76,36 @@ impl Making {
 
     async fn once(&self, tell: &mut Tell) -> Result<Container> {
         let of = ServerError::of(&self.name);
+        let unwanted = || Err(ServerError::Internal("nobody wants it any more".to_owned()));
+        let (spec, choosing) = tokio::select! {
+            settled = self.settle() => settled?,
+            () = tell.closed() => return unwanted(),
+        };
         let _creating = self.creating.share(LOCK_PATIENCE).await?;
         if tell.is_closed() {
-            return Err(ServerError::Internal("nobody wants it any more".to_owned()));
+            return unwanted();
         }
         // Not to be given up half way: an engine may make the container after nobody listens any more.
-        let id = self.runtime.create(self.spec.clone()).await.map_err(&of)?;
+        let id = self.runtime.create(spec).await.map_err(&of)?;
+        drop(choosing); // from here on its label says which GPUs it has
         let started = tokio::select! {
             started = self.start(&id) => started,
-            () = tell.closed() => Err(ServerError::Internal("nobody wants it any more".to_owned())),
+            () = tell.closed() => unwanted(),
         };
         if started.is_err() {
             self.undo(&id).await;
         }
         started
+    }
+
+    async fn settle(&self) -> Result<(ContainerSpec, Option<GpuTurn>)> {
+        match &self.gpus {
+            None => Ok((self.spec.clone(), None)),
+            Some(order) => {
+                let (spec, turn) = order.settle(self.spec.clone()).await?;
+                Ok((spec, Some(turn)))
+            }
+        }
     }
 
     async fn start(&self, id: &ContainerId) -> Result<Container> {

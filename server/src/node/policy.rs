@@ -79,6 +79,11 @@ pub(crate) fn check(request: &CreateRequest) -> Result<()> {
     if request.memory_bytes == Some(0) {
         return Err(ServerError::invalid("memory_bytes", "a container needs more than no memory"));
     }
+    if let Gpus::Ids(ids) = &request.gpus
+        && ids.iter().collect::<BTreeSet<_>>().len() < ids.len()
+    {
+        return Err(ServerError::invalid("gpus", "a GPU is asked for twice"));
+    }
     if request.ttl_s == Some(0) {
         return Err(ServerError::invalid("ttl_s", "a lease is at least a second long"));
     }
@@ -175,30 +180,28 @@ fn show_cpus(milli: u64) -> String {
     counted(number(milli), if milli == 1000 { "CPU" } else { "CPUs" })
 }
 
+fn show_gpus(number: u64) -> String {
+    counted(number, if number == 1 { "GPU" } else { "GPUs" })
+}
+
 fn counted(number: impl Display, noun: &str) -> String {
     format!("{number} {noun}")
 }
 
-/// Checks GPUs asked for against those the machine has, by uuid.
+/// Checks GPUs asked for against the limit and those the machine has, by uuid.
 ///
 /// # Errors
-/// [`ServerError::NoGpu`].
-pub(crate) fn check_gpus(asked: &Gpus, there: &[String]) -> Result<()> {
-    let missing = match asked {
+/// [`ServerError::OverLimit`], [`ServerError::NoGpu`].
+pub(crate) fn check_gpus(asked: &Gpus, there: &[String], limits: &LimitConfig) -> Result<()> {
+    let (wanted, missing) = match asked {
         Gpus::None => return Ok(()),
-        Gpus::All => there.is_empty(),
-        Gpus::Count(count) => *count as usize > there.len(),
-        Gpus::Ids(ids) => ids.iter().any(|id| !there.contains(id)),
+        Gpus::All => (there.len(), there.is_empty()),
+        Gpus::Count(count) => (*count as usize, *count as usize > there.len()),
+        Gpus::Ids(ids) => (ids.len(), ids.iter().any(|id| !there.contains(id))),
     };
-    if !missing {
-        return Ok(());
-    }
-    let shown = match there {
-        [] => "none".to_owned(),
-        all if matches!(asked, Gpus::Ids(_)) => all.join(", "),
-        all => all.len().to_string(),
-    };
-    Err(ServerError::NoGpu { asked: asked.to_string(), there: shown })
+    let measure = Measure { field: "gpus", noun: "a request", limit: "gpus", show: show_gpus };
+    measure.grant(Some(wanted as u64), limits.gpus.map(u64::from), None)?;
+    if missing { Err(ServerError::NoGpu { asked: asked.clone(), there: there.to_vec() }) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -255,16 +258,20 @@ mod tests {
         let ports = vec!["80".parse().unwrap(), "80".parse().unwrap()];
         assert_eq!(field(CreateRequest { ports, ..request() }), "ports");
         assert_eq!(field(CreateRequest { ttl_s: Some(0), ..request() }), "ttl_s");
+        let gpus = "GPU-a,GPU-a".parse().unwrap();
+        assert_eq!(field(CreateRequest { gpus, ..request() }), "gpus");
     }
 
     #[test]
     fn gpus_that_are_not_there_are_refused() {
-        let one = ["GPU-1a".to_owned()];
-        assert!(check_gpus(&Gpus::None, &[]).is_ok());
-        assert!(check_gpus(&Gpus::All, &[]).is_err());
-        assert!(check_gpus(&Gpus::Count(1), &one).is_ok());
-        let error = check_gpus(&Gpus::Count(2), &one).unwrap_err();
+        let (one, limits) = (["GPU-1a".to_owned()], LimitConfig::default());
+        let check = |asked: &Gpus, there: &[String]| check_gpus(asked, there, &limits);
+        assert!(check(&Gpus::None, &[]).is_ok());
+        assert!(check(&Gpus::All, &[]).is_err());
+        assert!(check(&Gpus::Count(1), &one).is_ok());
+        let error = check(&Gpus::Count(2), &one).unwrap_err();
         assert_eq!(error.to_string(), "2 GPUs are asked for, and this host has 1");
-        assert!(check_gpus(&Gpus::Ids(vec!["GPU-2b".to_owned()]), &one).is_err());
+        let error = check(&Gpus::Ids(vec!["GPU-2b".to_owned()]), &one).unwrap_err();
+        assert_eq!(error.to_string(), "GPU-2b is asked for, and this host has GPU-1a");
     }
 }
