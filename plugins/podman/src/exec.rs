@@ -7,7 +7,7 @@ use gx_core::plugin::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::engine::Engine;
 use crate::frames::Frames;
@@ -18,6 +18,11 @@ use crate::tasks::{Running, Tasks};
 /// is on the way, Podman 4.3.1 throws away output that is on the way too: of `echo hello`, given ten bytes that it
 /// does not read, two runs in three said nothing.
 const INPUT_HOLD: Duration = Duration::from_millis(100);
+/// After which pauses a new size is told again. Of the sizes that conmon 2.1.6 finds waiting it takes the first as often
+/// as there are some, and drops the others: a busy one leaves the terminal with an old size, unless the new one comes
+/// once more and alone.
+const SIZE_AGAIN: [Duration; 4] =
+    [Duration::from_millis(50), Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(5)];
 /// The exit code of a killed process.
 const KILLED: i32 = 137;
 
@@ -85,16 +90,58 @@ async fn pass_input(
         () = spoken.notified() => {}
         () = async { session.running().await; sleep(INPUT_HOLD).await } => {}
     }
-    while let Some(chunk) = input.next().await {
-        match chunk {
-            // A command that closed its input still has output.
-            InputChunk::Data(bytes) if spec.stdin => drop(writer.write_all(&bytes).await),
-            InputChunk::Resize { columns, rows } if spec.tty => session.resize(columns, rows).await,
-            InputChunk::Data(_) | InputChunk::Resize { .. } => {}
+    let (mut open, mut told) = (true, Told::default());
+    loop {
+        tokio::select! {
+            chunk = input.next(), if open => match chunk {
+                // A command that closed its input still has output.
+                Some(InputChunk::Data(bytes)) if spec.stdin => drop(writer.write_all(&bytes).await),
+                Some(InputChunk::Resize { columns, rows }) if spec.tty => {
+                    session.resize(columns, rows).await;
+                    told = Told::first(columns, rows);
+                }
+                Some(InputChunk::Data(_) | InputChunk::Resize { .. }) => {}
+                None => {
+                    open = false;
+                    let _ = writer.shutdown().await;
+                }
+            },
+            () = told.due() => {
+                session.resize(told.columns, told.rows).await;
+                told.again();
+            }
         }
     }
-    let _ = writer.shutdown().await;
-    std::future::pending().await
+}
+
+/// The size that the terminal was told last.
+#[derive(Default)]
+struct Told {
+    columns: u16,
+    rows: u16,
+    /// When to tell it again, and after which pauses from then on.
+    due: Option<Instant>,
+    pauses: std::slice::Iter<'static, Duration>,
+}
+
+impl Told {
+    fn first(columns: u16, rows: u16) -> Self {
+        let mut told = Self { columns, rows, due: None, pauses: SIZE_AGAIN.iter() };
+        told.again();
+        told
+    }
+
+    fn again(&mut self) {
+        self.due = self.pauses.next().map(|&pause| Instant::now() + pause);
+    }
+
+    /// Waits until it is to be told again; for ever when that was often enough.
+    async fn due(&self) {
+        match self.due {
+            Some(due) => sleep_until(due).await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 async fn pass_output(

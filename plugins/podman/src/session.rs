@@ -16,6 +16,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::engine::{Engine, EngineError};
+use crate::tasks::panicked;
 use crate::{error, lifecycle};
 
 /// After how long without an answer the engine is asked what became of a command. Where a user is missing it never
@@ -55,8 +56,15 @@ impl Session {
         Ok(Self { engine: engine.clone(), container: container.clone(), id, started: Arc::default() })
     }
 
-    /// Starts the command and returns its streams.
+    /// Starts the command and returns its streams. Once asked for it is seen through, whether or not the caller waits:
+    /// of a start whose connection breaks off Podman 4.3.1 says that it came to nothing, and runs the command.
     pub(crate) async fn start(&self, spec: &ExecSpec) -> Result<Upgraded> {
+        let (session, spec) = (self.clone(), spec.clone());
+        let starting = tokio::spawn(async move { session.start_to_the_end(&spec).await });
+        starting.await.unwrap_or_else(|error| Err(panicked(&error)))
+    }
+
+    async fn start_to_the_end(&self, spec: &ExecSpec) -> Result<Upgraded> {
         let (columns, rows) = spec.size.unwrap_or((80, 24));
         let size = if spec.tty { json!({"w": columns, "h": rows}) } else { json!({}) };
         let mut body = json!({"Detach": false, "Tty": spec.tty});

@@ -86,7 +86,7 @@ pub(crate) struct Running {
     _receiver: watch::Receiver<()>,
 }
 
-fn panicked(error: &dyn std::fmt::Display) -> RuntimeError {
+pub(crate) fn panicked(error: &dyn std::fmt::Display) -> RuntimeError {
     RuntimeError::new(ErrorCode::Internal, format!("the plugin failed: {error}"))
 }
 

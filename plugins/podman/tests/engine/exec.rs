@@ -1,9 +1,12 @@
 //! Commands in a running container.
 
+use std::fs::File;
 use std::time::Duration;
 
 use gx_core::plugin::*;
 use gx_core::stream::{DEFAULT_WINDOW_BYTES, input, pipe};
+use rustix::io::ioctl_fionread;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
 
 use crate::support::{Made, fails, input_of, podman, shell, until};
@@ -127,6 +130,43 @@ async fn a_terminal_has_a_size_that_changes() {
     sender.send(InputChunk::Data("\u{4}".into())).await.unwrap();
     assert_eq!(exec.await.unwrap().unwrap().code, 0);
     assert!(seen.starts_with("/dev/pts/") && seen.contains("33 77\r\n"), "{seen:?}");
+}
+
+/// Conmon takes the first size as often as there are some waiting, and drops those after it.
+#[tokio::test]
+async fn the_last_of_many_sizes_holds_though_conmon_is_slow() {
+    let podman = podman!();
+    let made = Made::started(&podman, shell("sleep 1000")).await;
+    let script = "echo ready; until [ \"$(stty size)\" = '50 120' ]; do sleep 0.05; done; echo resized";
+    let spec = ExecSpec { tty: true, stdin: true, size: Some((77, 33)), ..argv(&["sh", "-c", script]) };
+    let (sender, reader) = input();
+    let (out, mut items) = pipe(DEFAULT_WINDOW_BYTES);
+    let (id, runtime) = (made.id.clone(), podman.clone());
+    let exec = tokio::spawn(async move { runtime.exec(id, spec, reader, out).await });
+    assert_eq!(items.next().await.unwrap().bytes, "ready\r\n");
+    let (conmon, waiting) = conmon_of_exec(&made);
+    kill_process(conmon, Signal::STOP).unwrap();
+    sender.send(InputChunk::Resize { columns: 20, rows: 10 }).await.unwrap();
+    sender.send(InputChunk::Resize { columns: 120, rows: 50 }).await.unwrap();
+    let both = "1 10 20\n1 50 120\n".len() as u64;
+    until("both sizes wait", async || ioctl_fionread(&waiting).unwrap() >= both).await;
+    kill_process(conmon, Signal::CONT).unwrap();
+    assert_eq!(items.next().await.unwrap().bytes, "resized\r\n");
+    assert_eq!(exec.await.unwrap().unwrap().code, 0);
+}
+
+/// Returns the conmon of the one command that runs in a container, and the pipe it gets sizes by.
+fn conmon_of_exec(made: &Made) -> (Pid, File) {
+    let is_it = |words: &[u8]| {
+        let words: Vec<&[u8]> = words.split(|&byte| byte == 0).collect();
+        words.contains(&&b"--exec-attach"[..]) && words.contains(&made.id.as_str().as_bytes())
+    };
+    let mut processes = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let conmon = processes.find(|path| std::fs::read(path.join("cmdline")).is_ok_and(|words| is_it(&words)));
+    let conmon = conmon.expect("a conmon runs");
+    let sizes = File::options().read(true).write(true).open(conmon.join("cwd/ctl")).unwrap();
+    let number = conmon.file_name().unwrap().to_str().unwrap().parse().unwrap();
+    (Pid::from_raw(number).unwrap(), sizes)
 }
 
 #[tokio::test]
