@@ -22,6 +22,7 @@ mod caller;
 mod containers;
 mod create;
 mod gpus;
+mod guest_program;
 mod health;
 mod images;
 mod key;

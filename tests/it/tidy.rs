@@ -11,6 +11,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("gx-core", &[]),
     ("gx-host", &["gx-core"]),
     ("gx-client", &["gx-core"]),
+    ("gx-guest", &["gx-core"]),
     ("gx-conformance", &["gx-core", "gx-host"]),
     ("gx-server", &["gx-core", "gx-host"]),
     ("gx-plugin-docker", &["gx-core"]),
@@ -27,6 +28,7 @@ const ONE_USER: &[(&str, &str)] = &[
     ("reqwest", "gx-client"),
     ("clap", "gx"),
     ("libloading", "gx-host"),
+    ("russh", "gx-guest"),
     ("bollard", "gx-plugin-docker"),
     ("podman-api", "gx-plugin-podman"),
 ];

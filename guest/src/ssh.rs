@@ -1,0 +1,204 @@
+//! The SSH server: who may connect, how many, how long.
+
+mod auth;
+mod channel;
+mod connection;
+mod flow;
+mod forward;
+mod session;
+mod terminal;
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use gx_core::guest::Credentials;
+use russh::keys::PrivateKey;
+use russh::server::Config;
+use russh::{MethodKind, MethodSet, Preferred, SshId};
+use tokio::net::{TcpListener, TcpStream};
+
+use self::connection::Connection;
+use self::flow::{Flow, Line};
+use crate::backoff::Backoff;
+use crate::launch::Environment;
+use crate::place::Place;
+use crate::reaper::Reaper;
+use crate::say;
+use crate::status::Sessions;
+use crate::vault::Vault;
+
+/// Who has not logged in by then is cut off.
+const GRACE: Duration = Duration::from_secs(30);
+/// So many connections may be without a login; one more cuts off the oldest of them, so that those who say nothing
+/// keep nobody out.
+const STRANGERS: usize = 1024;
+/// So many connections there may be at all.
+const CONNECTIONS: usize = 4096;
+
+/// What every connection shares.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    pub(crate) place: Place,
+    /// The container's environment.
+    pub(crate) environment: Environment,
+    pub(crate) reaper: Reaper,
+    /// This program, to be started again in another's name.
+    pub(crate) program: PathBuf,
+    vault: Mutex<Vault>,
+    backoff: Mutex<Backoff>,
+    sessions: Mutex<Sessions>,
+    strangers: Mutex<VecDeque<Arc<Flow>>>,
+}
+
+impl Guest {
+    /// Returns a guest nobody is connected to.
+    pub(crate) fn new(place: Place, vault: Vault, environment: Environment, reaper: Reaper) -> Self {
+        Self {
+            place,
+            environment,
+            reaper,
+            program: std::env::current_exe().unwrap_or_else(|_| gx_core::guest::PROGRAM.into()),
+            vault: Mutex::new(vault),
+            backoff: Mutex::default(),
+            sessions: Mutex::default(),
+            strangers: Mutex::default(),
+        }
+    }
+
+    /// Takes in new credentials.
+    ///
+    /// # Errors
+    /// As [`Vault::apply`].
+    pub(crate) fn apply(&self, credentials: Credentials) -> io::Result<()> {
+        self.vault().apply(&self.place, credentials)
+    }
+
+    /// The connections that are logged in.
+    pub(crate) fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn vault(&self) -> MutexGuard<'_, Vault> {
+        self.vault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn backoff(&self) -> MutexGuard<'_, Backoff> {
+        self.backoff.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn strangers(&self) -> MutexGuard<'_, VecDeque<Arc<Flow>>> {
+        self.strangers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a new connection among those without a login.
+    fn admit(&self, flow: &Arc<Flow>) {
+        let mut strangers = self.strangers();
+        strangers.push_back(flow.clone());
+        if strangers.len() > STRANGERS
+            && let Some(oldest) = strangers.pop_front()
+        {
+            oldest.cut();
+        }
+    }
+
+    /// A connection has logged in, or is gone.
+    fn no_stranger(&self, flow: &Arc<Flow>) {
+        self.strangers().retain(|other| !Arc::ptr_eq(other, flow));
+    }
+}
+
+/// Listens, if the guest was ever told a host key.
+pub(crate) fn serve(guest: &Arc<Guest>) {
+    let Some(key) = guest.vault().host_key() else { return };
+    let config = Arc::new(config(key));
+    let guest = guest.clone();
+    tokio::spawn(async move {
+        match listen(guest.place.port).await {
+            Ok(listener) => accept(listener, config, guest).await,
+            Err(error) => say::line(format_args!("no SSH on port {}: {error}", guest.place.port)),
+        }
+    });
+}
+
+/// Listens on every address; without IPv6 on those of IPv4.
+async fn listen(port: u16) -> io::Result<TcpListener> {
+    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+        Ok(listener) => Ok(listener),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(error),
+        Err(_) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await,
+    }
+}
+
+fn config(key: PrivateKey) -> Config {
+    Config {
+        server_id: SshId::Standard(Cow::Borrowed(concat!("SSH-2.0-gx_", env!("CARGO_PKG_VERSION")))),
+        methods: MethodSet::from(&[MethodKind::PublicKey, MethodKind::Password][..]),
+        // Wrong passwords wait in line by address, and wrong keys need not wait.
+        auth_rejection_time: Duration::ZERO,
+        keys: vec![key],
+        // As OpenSSH's: enough for a fast line far away.
+        window_size: 2 << 20,
+        maximum_packet_size: 32 << 10,
+        // A full channel would stop the whole connection; what waits is counted and bounded by `flow`.
+        channel_buffer_size: 1 << 20,
+        event_buffer_size: 32,
+        max_auth_attempts: 10,
+        inactivity_timeout: None,
+        keepalive_interval: Some(Duration::from_secs(60)),
+        keepalive_max: 3,
+        nodelay: true,
+        preferred: Preferred::DEFAULT,
+        ..Config::default()
+    }
+}
+
+async fn accept(listener: TcpListener, config: Arc<Config>, guest: Arc<Guest>) {
+    let places = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok((stream, peer)) = listener.accept().await else {
+            // No file descriptors are left: somebody will give one back.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else { continue };
+        let (config, guest) = (config.clone(), guest.clone());
+        tokio::spawn(async move {
+            attend(stream, peer, config, guest).await;
+            drop(place);
+        });
+    }
+}
+
+/// One connection, from the first byte to the last.
+async fn attend(stream: TcpStream, peer: SocketAddr, config: Arc<Config>, guest: Arc<Guest>) {
+    let _ = stream.set_nodelay(true);
+    let flow = Arc::new(Flow::default());
+    guest.admit(&flow);
+    let local = stream.local_addr().unwrap_or(peer);
+    let connection = Connection::new(guest.clone(), flow.clone(), peer, local);
+    let known = connection.known();
+    let line = Line::new(stream, flow.clone());
+    let session = async {
+        if let Ok(session) = russh::server::run_stream(config, line, connection).await {
+            let _ = session.await;
+        }
+    };
+    tokio::pin!(session);
+    let late = async {
+        tokio::time::sleep(GRACE).await;
+        match known.is_known() {
+            true => std::future::pending().await,
+            false => flow.cut(),
+        }
+    };
+    tokio::select! {
+        () = &mut session => {}
+        () = late => session.await,
+    }
+    guest.no_stranger(&flow);
+}
