@@ -13,6 +13,7 @@ use gx_core::plugin::abi::{MAX_BODY_BYTES, emit, level, status};
 use gx_core::stream::{Credit, DEFAULT_WINDOW_BYTES, Item, Kind, MAX_ITEM_BYTES, item_cost};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::eager::Eager;
 use crate::text::clean;
 
 /// How long a plugin may take to take a call, and to end one that is cancelled.
@@ -84,16 +85,22 @@ pub(crate) struct Calls {
     next: AtomicU64,
     waiting: Mutex<HashMap<u64, Waiting>>,
     refused: AtomicU64,
+    eager: Eager,
 }
 
 impl Calls {
     pub(crate) fn new(plugin: impl Into<String>) -> Self {
         let (next, refused) = (AtomicU64::new(1), AtomicU64::new(0));
-        Self { plugin: plugin.into(), next, waiting: Mutex::default(), refused }
+        Self { plugin: plugin.into(), next, waiting: Mutex::default(), refused, eager: Eager::new() }
     }
 
     pub(crate) fn plugin(&self) -> &str {
         &self.plugin
+    }
+
+    /// Returns how those who wait for an answer wait.
+    pub(crate) fn eager(&self) -> &Eager {
+        &self.eager
     }
 
     /// Enters a call that is about to be made.

@@ -1,6 +1,6 @@
 //! The child's side: a process that loads one plugin and speaks with the host over a socket.
 //!
-//! One thread reads and calls into the plugin; what the plugin says is written by the thread that says it. When the
+//! One thread reads and calls into the plugin, which may answer at once; what the plugin says is written by the thread that says it. When the
 //! host is slow, writing blocks, and with it the plugin.
 
 use std::ffi::{OsString, c_void};
@@ -8,7 +8,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use gx_core::plugin::abi::{ABI_MAJOR, ABI_MINOR, HostApi, MAX_BODY_BYTES, RawBytes, status};
+use gx_core::plugin::abi::{ABI_MAJOR, ABI_MINOR, HostApi, MAX_BODY_BYTES, RawBytes, feature, status};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::SocketType;
 
@@ -155,7 +155,7 @@ impl Speaker {
             size: size_of::<HostApi>() as u32,
             abi_major: ABI_MAJOR,
             abi_minor: ABI_MINOR,
-            features: 0,
+            features: feature::PATIENT_CALLER,
             ctx: std::ptr::from_ref(self).cast_mut().cast(),
             complete,
             emit,

@@ -25,6 +25,7 @@ mod changes;
 mod checked;
 mod child;
 mod child_main;
+mod eager;
 mod error;
 mod frame;
 #[expect(unsafe_code, reason = "it is called by plugins in this process")]

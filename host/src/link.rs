@@ -132,7 +132,10 @@ impl Call {
     /// # Errors
     /// What the plugin says, or what became of it.
     pub(crate) async fn done(mut self) -> Result<Bytes, RuntimeError> {
-        let done = (&mut self.done).await;
+        let done = match self.session.calls.eager().wait(&mut self.done) {
+            Some(done) => Ok(done),
+            None => (&mut self.done).await,
+        };
         if let Ok(Done { status: TOO_LATE, .. }) = done {
             return Err(self.too_late()); // dropping this cancels
         }

@@ -115,6 +115,13 @@ impl RawBytes {
     }
 }
 
+/// Bits of [`HostApi::features`]; a plugin may pass over those it does not know.
+pub mod feature {
+    /// All functions of the plugin are called by one thread, which has nothing else to do: a call may be worked on, and
+    /// completed, before it returns. A child has it; in the host's own process a call returns at once.
+    pub const PATIENT_CALLER: u64 = 1;
+}
+
 /// What the host offers to a plugin.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
@@ -125,7 +132,7 @@ pub struct HostApi {
     pub abi_major: u16,
     /// The host's minor version.
     pub abi_minor: u16,
-    /// Bits for additions; none yet.
+    /// See [`feature`].
     pub features: u64,
     /// Handed back in every callback.
     pub ctx: *mut c_void,

@@ -231,6 +231,14 @@ pub(super) fn mark_thread() {
     OURS.set(true);
 }
 
+/// Does something as a thread of a plugin's runtime would.
+pub(super) fn on_behalf<T>(act: impl FnOnce() -> T) -> T {
+    let before = OURS.replace(true);
+    let done = act(); // which catches its panics
+    OURS.set(before);
+    done
+}
+
 /// Sends the message of a panic in a plugin's thread to the host's log instead of its terminal.
 pub(super) fn report_panics(host: &Arc<Host>) {
     static HOOK: Once = Once::new();

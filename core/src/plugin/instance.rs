@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -18,6 +18,7 @@ use tokio::task::AbortHandle;
 
 use super::abi::{MAX_BODY_BYTES, input, status};
 use super::export::Connect;
+use super::linger::Linger;
 use super::method::{CONFIGURE, Configured, Hello, PING, takes_input};
 use super::service::{Call, Request, Service};
 use super::upcall::{CallSink, Host};
@@ -39,6 +40,7 @@ pub(super) struct Instance {
     handle: tokio::runtime::Handle,
     calls: Mutex<Calls>,
     idle: Condvar,
+    linger: Arc<Linger>,
 }
 
 /// The calls under way. New ones are let in, and spawned, only under the lock and while it is open.
@@ -74,10 +76,13 @@ type Work = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 impl Instance {
     pub(super) fn new(host: Arc<Host>, hello: Hello, connect: Connect) -> std::io::Result<Arc<Self>> {
         super::export::report_panics(&host);
+        let linger = Arc::new(Linger::new());
+        let before_sleep = linger.clone();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(WORKERS)
             .thread_name(format!("gx-{}", hello.context.name))
             .on_thread_start(super::export::mark_thread)
+            .on_thread_park(move || before_sleep.before_sleep())
             .enable_all()
             .build()?;
         Ok(Arc::new(Self {
@@ -89,6 +94,7 @@ impl Instance {
             runtime: Mutex::new(Some(runtime)),
             calls: Mutex::new(Calls { open: true, running: HashMap::new(), sweep_at: None }),
             idle: Condvar::new(),
+            linger,
         }))
     }
 
@@ -108,12 +114,19 @@ impl Instance {
             (None, None)
         };
         let work = Box::pin(self.clone().work(call, method, body.to_vec(), feed, out));
-        let task = Task { instance: self.clone(), call, work: Some(work) };
+        let mut task = Task { instance: self.clone(), call, work: Some(work) };
         let limit = Limit::new(method, timeout_ms);
         let mut calls = lock(&self.calls);
         if !calls.open || calls.running.contains_key(&call) {
             task.forget();
             return if calls.open { status::ERR } else { status::GONE };
+        }
+        if input.is_none() && self.host.calls_patiently() {
+            drop(calls); // nobody else can call in meanwhile, and ending a call takes the lock
+            if task.poll_here() {
+                return status::OK;
+            }
+            calls = lock(&self.calls);
         }
         let abort = self.handle.spawn(task).abort_handle();
         if let Some(limit) = limit
@@ -124,6 +137,10 @@ impl Instance {
         }
         let input_room = DEFAULT_WINDOW_BYTES;
         calls.running.insert(call, Running { abort, credit, input, input_room, input_taken: taken, limit });
+        drop(calls);
+        if !self.host.calls_patiently() {
+            self.linger.called();
+        }
         status::OK
     }
 
@@ -351,6 +368,14 @@ struct Task {
 }
 
 impl Task {
+    /// Lets the call get as far as it can on this thread; returns whether it has ended. What it waits for wakes
+    /// nobody: the runtime looks at it again at once.
+    fn poll_here(&mut self) -> bool {
+        let instance = self.instance.clone();
+        let _runtime = instance.handle.enter();
+        super::export::on_behalf(|| Pin::new(self).poll(&mut Context::from_waker(Waker::noop())).is_ready())
+    }
+
     fn forget(mut self) {
         self.work = None;
     }

@@ -21,6 +21,7 @@ pub mod manifest;
 pub mod method;
 
 mod instance;
+mod linger;
 mod schema;
 mod service;
 #[expect(unsafe_code, reason = "it calls the other side")]

@@ -5,7 +5,7 @@ use std::ffi::c_void;
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
-use super::abi::{ABI_MAJOR, ABI_MINOR, HostApi, PluginApi, RawBytes, emit, input, status};
+use super::abi::{ABI_MAJOR, ABI_MINOR, HostApi, PluginApi, RawBytes, emit, feature, input, status};
 use super::export;
 use super::method::{self, Hello, RuntimeMethod};
 use super::*;
@@ -128,12 +128,12 @@ fn hello() -> String {
     serde_json::to_string(&Hello { api: "runtime/1".into(), context }).unwrap()
 }
 
-fn host_api(heard: &'static Heard) -> HostApi {
+fn host_api(heard: &'static Heard, features: u64) -> HostApi {
     HostApi {
         size: size_of::<HostApi>() as u32,
         abi_major: ABI_MAJOR,
         abi_minor: ABI_MINOR,
-        features: 0,
+        features,
         ctx: std::ptr::from_ref(heard).cast_mut().cast(),
         complete,
         emit: emit_item,
@@ -142,9 +142,9 @@ fn host_api(heard: &'static Heard) -> HostApi {
 }
 
 impl Loaded {
-    fn new() -> Self {
+    fn new(features: u64) -> Self {
         let heard: &'static Heard = Box::leak(Box::default());
-        let host: &'static HostApi = Box::leak(Box::new(host_api(heard)));
+        let host: &'static HostApi = Box::leak(Box::new(host_api(heard, features)));
         let api = export::table(create);
         let (hello, mut instance) = (hello(), std::ptr::null_mut());
         // SAFETY: everything lent outlives the call, and the table is never freed.
@@ -153,11 +153,14 @@ impl Loaded {
         Self { api, instance, heard }
     }
 
-    fn configured() -> Self {
-        let loaded = Self::new();
-        assert_eq!(loaded.call(1, method::CONFIGURE, 0, "{}"), status::OK);
-        assert_eq!(loaded.done(1), (status::OK, r#"{"issues":[]}"#.to_owned()));
-        loaded
+    /// Makes one whose host wants calls to return at once, and one whose host waits for what they do.
+    fn configured() -> [Self; 2] {
+        [0, feature::PATIENT_CALLER].map(|features| {
+            let loaded = Self::new(features);
+            assert_eq!(loaded.call(1, method::CONFIGURE, 0, "{}"), status::OK);
+            assert_eq!(loaded.done(1), (status::OK, r#"{"issues":[]}"#.to_owned()));
+            loaded
+        })
     }
 
     fn call(&self, call: u64, method: u32, timeout_ms: u32, body: &str) -> i32 {
@@ -204,7 +207,7 @@ const ID: &str = r#"{"id":"a"}"#;
 
 #[test]
 fn nothing_but_ping_works_before_it_is_configured() {
-    let loaded = Loaded::new();
+    let loaded = Loaded::new(0);
     loaded.call(1, method::PING, 0, "");
     assert_eq!(loaded.done(1), (status::OK, String::new()));
     loaded.call(2, RuntimeMethod::Inspect.number(), 0, ID);
@@ -219,87 +222,100 @@ fn nothing_but_ping_works_before_it_is_configured() {
 
 #[test]
 fn a_panic_is_a_status_and_the_plugin_stays_usable() {
-    let loaded = Loaded::configured();
-    loaded.call(2, RuntimeMethod::Info.number(), 0, "");
-    let (status, body) = loaded.done(2);
-    assert_eq!(status, status::PANICKED);
-    assert!(body.contains("panicked: on purpose"), "{body}");
-    loaded.call(3, RuntimeMethod::Inspect.number(), 0, ID);
-    assert!(loaded.done(3).1.contains(r#""code":"NotFound""#), "{:?}", loaded.done(3));
+    for loaded in Loaded::configured() {
+        loaded.call(2, RuntimeMethod::Info.number(), 0, "");
+        let (status, body) = loaded.done(2);
+        assert_eq!(status, status::PANICKED);
+        assert!(body.contains("panicked: on purpose"), "{body}");
+        loaded.call(3, RuntimeMethod::Inspect.number(), 0, ID);
+        assert!(loaded.done(3).1.contains(r#""code":"NotFound""#), "{:?}", loaded.done(3));
+    }
 }
 
 #[test]
 fn a_call_is_cancelled_or_runs_out_of_time() {
-    let loaded = Loaded::configured();
-    loaded.call(2, RuntimeMethod::Health.number(), 0, "");
-    // SAFETY: the instance lives.
-    unsafe {
-        (loaded.api.cancel)(loaded.instance, 2);
-        (loaded.api.cancel)(loaded.instance, 99);
+    for loaded in Loaded::configured() {
+        loaded.call(2, RuntimeMethod::Health.number(), 0, "");
+        // SAFETY: the instance lives.
+        unsafe {
+            (loaded.api.cancel)(loaded.instance, 2);
+            (loaded.api.cancel)(loaded.instance, 99);
+        }
+        assert_eq!(loaded.done(2).0, status::CANCELLED);
+        loaded.call(3, RuntimeMethod::Health.number(), 20, "");
+        let (status, body) = loaded.done(3);
+        assert_eq!(status, status::ERR);
+        assert!(body.contains("health took longer than 20 ms"), "{body}");
     }
-    assert_eq!(loaded.done(2).0, status::CANCELLED);
-    loaded.call(3, RuntimeMethod::Health.number(), 20, "");
-    let (status, body) = loaded.done(3);
-    assert_eq!(status, status::ERR);
-    assert!(body.contains("health took longer than 20 ms"), "{body}");
 }
 
 #[test]
 fn what_is_not_known_or_not_json_is_answered() {
-    let loaded = Loaded::configured();
-    loaded.call(2, 4_000, 0, "");
-    assert_eq!(loaded.done(2).0, status::UNSUPPORTED);
-    loaded.call(3, RuntimeMethod::Inspect.number(), 0, "]");
-    assert!(loaded.done(3).1.contains("InvalidArgument"));
-    loaded.call(4, RuntimeMethod::Pull.number(), 0, r#"{"request":{"image":"a"}}"#);
-    assert!(loaded.done(4).1.contains("Unsupported"));
+    for loaded in Loaded::configured() {
+        loaded.call(2, 4_000, 0, "");
+        assert_eq!(loaded.done(2).0, status::UNSUPPORTED);
+        loaded.call(3, RuntimeMethod::Inspect.number(), 0, "]");
+        assert!(loaded.done(3).1.contains("InvalidArgument"));
+        loaded.call(4, RuntimeMethod::Pull.number(), 0, r#"{"request":{"image":"a"}}"#);
+        assert!(loaded.done(4).1.contains("Unsupported"));
+    }
+}
+
+#[test]
+fn a_call_that_need_not_wait_is_done_before_it_returns_where_the_caller_is_patient() {
+    let [_, loaded] = Loaded::configured();
+    loaded.call(2, RuntimeMethod::Start.number(), 0, ID);
+    assert!(loaded.heard.done.lock().unwrap().contains_key(&2));
 }
 
 #[test]
 fn output_waits_for_credit_and_ends_when_nobody_reads() {
-    let loaded = Loaded::configured();
-    loaded.call(2, RuntimeMethod::Logs.number(), 0, ID);
-    loaded.credit(2, 5 * 1032);
-    loaded.wait_items(2, |count, _| count == 5);
-    loaded.credit(2, 0);
-    assert_eq!(loaded.done(2), (status::OK, String::new()));
-    assert_eq!(loaded.heard.items.lock().unwrap()[&2].0, 5);
+    for loaded in Loaded::configured() {
+        loaded.call(2, RuntimeMethod::Logs.number(), 0, ID);
+        loaded.credit(2, 5 * 1032);
+        loaded.wait_items(2, |count, _| count == 5);
+        loaded.credit(2, 0);
+        assert_eq!(loaded.done(2), (status::OK, String::new()));
+        assert_eq!(loaded.heard.items.lock().unwrap()[&2].0, 5);
+    }
 }
 
 #[test]
 fn input_has_a_window_and_an_end() {
-    let loaded = Loaded::configured();
-    loaded.call(2, RuntimeMethod::CopyIn.number(), 0, r#"{"id":"a","path":"/"}"#);
-    let chunk = vec![0; crate::stream::MAX_ITEM_BYTES];
-    for sent in 1..=100 {
-        assert_eq!(loaded.input(2, input::DATA, &chunk), status::OK);
-        loaded.wait_items(2, |_, taken| taken == sent * chunk.len());
+    for loaded in Loaded::configured() {
+        loaded.call(2, RuntimeMethod::CopyIn.number(), 0, r#"{"id":"a","path":"/"}"#);
+        let chunk = vec![0; crate::stream::MAX_ITEM_BYTES];
+        for sent in 1..=100 {
+            assert_eq!(loaded.input(2, input::DATA, &chunk), status::OK);
+            loaded.wait_items(2, |_, taken| taken == sent * chunk.len());
+        }
+        assert_eq!(loaded.input(2, input::DATA, &vec![0; 10_000_000]), status::NO_CREDIT);
+        assert_eq!(loaded.input(2, input::END, &[]), status::OK);
+        assert!(loaded.done(2).1.contains("6553600 bytes"));
+        assert_eq!(loaded.input(2, input::DATA, &chunk), status::GONE);
     }
-    assert_eq!(loaded.input(2, input::DATA, &vec![0; 10_000_000]), status::NO_CREDIT);
-    assert_eq!(loaded.input(2, input::END, &[]), status::OK);
-    assert!(loaded.done(2).1.contains("6553600 bytes"));
-    assert_eq!(loaded.input(2, input::DATA, &chunk), status::GONE);
 }
 
 #[test]
 fn after_shutdown_everything_is_completed_and_nothing_is_called() {
-    let loaded = Loaded::configured();
-    for call in 10..20 {
-        loaded.call(call, RuntimeMethod::Health.number(), 0, "");
+    for loaded in Loaded::configured() {
+        for call in 10..20 {
+            loaded.call(call, RuntimeMethod::Health.number(), 0, "");
+        }
+        assert_eq!(loaded.shutdown(), status::OK);
+        let heard = loaded.heard.done.lock().unwrap().len();
+        assert_eq!(heard, 11);
+        for call in 10..20 {
+            assert_eq!(loaded.done(call).0, status::CANCELLED);
+        }
+        assert_eq!(loaded.call(30, method::PING, 0, ""), status::GONE);
+        assert_eq!(loaded.shutdown(), status::GONE);
     }
-    assert_eq!(loaded.shutdown(), status::OK);
-    let heard = loaded.heard.done.lock().unwrap().len();
-    assert_eq!(heard, 11);
-    for call in 10..20 {
-        assert_eq!(loaded.done(call).0, status::CANCELLED);
-    }
-    assert_eq!(loaded.call(30, method::PING, 0, ""), status::GONE);
-    assert_eq!(loaded.shutdown(), status::GONE);
 }
 
 #[test]
 fn a_host_of_another_major_is_refused() {
-    let mut api = host_api(Box::leak(Box::default()));
+    let mut api = host_api(Box::leak(Box::default()), 0);
     api.abi_major = 9;
     let mut instance = std::ptr::null_mut();
     // SAFETY: the table is lent for the call, which fails.

@@ -2,7 +2,7 @@
 
 use std::sync::RwLock;
 
-use super::abi::{HostApi, RawBytes, emit, status};
+use super::abi::{HostApi, RawBytes, emit, feature, status};
 use crate::stream::{Gone, Kind, Sink};
 
 /// The host's callbacks. After [`close`](Host::close) returns none is made any more.
@@ -24,6 +24,11 @@ impl Host {
     /// The functions in `api` must be callable from any thread until `close` returns.
     pub(super) unsafe fn new(api: HostApi) -> Self {
         Self { api, open: RwLock::new(true) }
+    }
+
+    /// Returns whether the thread that calls may be kept waiting.
+    pub(super) fn calls_patiently(&self) -> bool {
+        self.api.features & feature::PATIENT_CALLER != 0
     }
 
     /// Waits for callbacks that are under way, and lets no other begin.

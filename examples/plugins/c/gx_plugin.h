@@ -78,7 +78,7 @@ typedef struct {
 typedef struct {
     uint32_t size;
     uint16_t abi_major, abi_minor;
-    uint64_t features;
+    uint64_t features; /* 1: one thread calls, and waits for what a call does before it returns */
     void *ctx;
     void (*complete)(void *ctx, uint64_t call, int32_t status, gx_bytes body);
     int32_t (*emit)(void *ctx, uint64_t call, uint32_t kind, gx_bytes item);

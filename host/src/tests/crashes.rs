@@ -11,7 +11,7 @@ async fn whatever_ends_a_child_the_host_goes_on() {
         ("segfault", "ended by signal 11 (SIGSEGV)"),
         ("exit", "exited with status 0"),
         ("abort", "ended by signal 6 (SIGABRT)"),
-        ("stack-overflow", "ended by signal 11 (SIGSEGV)"),
+        ("stack-overflow", "ended by signal 6 (SIGABRT): fatal runtime error: stack overflow"),
     ] {
         let loaded = loaded(Isolation::Process).await;
         let error = loaded.inspect(way).await.unwrap_err();
