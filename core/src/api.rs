@@ -387,6 +387,32 @@ pub struct ImageInfo {
     pub runtime: PluginName,
     /// The image.
     pub image: Image,
+    /// What a container of it offers there.
+    #[serde(default)]
+    pub offers: Vec<Offer>,
+}
+
+/// What a container of an image offers beside its command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Offer {
+    /// A login by SSH: the image is for the host's architecture, and its runtime can put the guest into it.
+    Ssh,
+    /// A desktop.
+    Desktop,
+    /// Programs that use a GPU, where the container is given one.
+    Gpu,
+}
+
+impl Offer {
+    /// Returns the word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ssh => "ssh",
+            Self::Desktop => "desktop",
+            Self::Gpu => "gpu",
+        }
+    }
 }
 
 /// Images of all runtimes asked.

@@ -38,6 +38,7 @@ mod recover;
 mod resolve;
 mod runtimes;
 mod sample;
+mod shipped;
 mod specs;
 mod tasks;
 mod tunnel;

@@ -19,7 +19,7 @@ const MADE_OF: &str = "gx.made-of";
 /// # Errors
 /// [`Failure::Because`] with what the engine said.
 pub(crate) fn build_docker(engines: &Engines) -> Result<()> {
-    build("Docker", DOCKER_NAME, || engines.docker())
+    build(&Recipe::busybox("Docker", DOCKER_NAME)?, || engines.docker())
 }
 
 /// Builds the images in Podman, where they are missing or differ.
@@ -27,12 +27,35 @@ pub(crate) fn build_docker(engines: &Engines) -> Result<()> {
 /// # Errors
 /// [`Failure::Because`] with what the engine said.
 pub(crate) fn build_podman(engines: &Engines) -> Result<()> {
-    build("Podman", PODMAN_NAME, || engines.podman())
+    build(&Recipe::busybox("Podman", PODMAN_NAME)?, || engines.podman())
 }
 
-fn build(engine: &str, name: &str, client: impl Fn() -> Command) -> Result<()> {
-    let context = context()?;
-    let made_of = fingerprint(&context)?;
+/// An image to build.
+pub(crate) struct Recipe {
+    pub(crate) engine: &'static str,
+    pub(crate) name: &'static str,
+    /// The folder with the Containerfile.
+    pub(crate) context: PathBuf,
+    /// What of it goes into the image.
+    pub(crate) files: &'static [&'static str],
+    /// `NAME=VALUE` for the Containerfile.
+    pub(crate) arguments: Vec<String>,
+}
+
+impl Recipe {
+    fn busybox(engine: &'static str, name: &'static str) -> Result<Self> {
+        let files = &["rootfs.tar", "Containerfile"];
+        Ok(Self { engine, name, context: context()?, files, arguments: Vec::new() })
+    }
+}
+
+/// Builds an image where it is missing or made of something else.
+///
+/// # Errors
+/// [`Failure::Because`] with what the engine said.
+pub(crate) fn build(recipe: &Recipe, client: impl Fn() -> Command) -> Result<()> {
+    let Recipe { engine, name, context, files, arguments } = recipe;
+    let made_of = fingerprint(context, files)?;
     let format = format!("{{{{index .Config.Labels \"{MADE_OF}\"}}}}");
     let label = shell::read(client().args(["image", "inspect", "--format", &format, name]));
     if label.is_ok_and(|label| label == made_of) {
@@ -43,7 +66,10 @@ fn build(engine: &str, name: &str, client: impl Fn() -> Command) -> Result<()> {
     // Docker's classic builder is in every engine; the newer one is a package of its own.
     build.env("DOCKER_BUILDKIT", "0");
     build.args(["build", "--quiet", "--tag", name, "--label", &format!("{MADE_OF}={made_of}")]);
-    build.arg("--file").arg(context.join("Containerfile")).arg(&context);
+    for argument in arguments {
+        build.args(["--build-arg", argument]);
+    }
+    build.arg("--file").arg(context.join("Containerfile")).arg(context);
     shell::read(&mut build).map(drop)
 }
 
@@ -82,9 +108,8 @@ fn pack(context: &Path) -> Result<()> {
     shell::read(tar.arg("--file").arg(context.join("rootfs.tar")).arg(".")).map(drop)
 }
 
-fn fingerprint(context: &Path) -> Result<String> {
-    let sums =
-        shell::read(Command::new("sha256sum").args(["rootfs.tar", "Containerfile"]).current_dir(context))?;
+fn fingerprint(context: &Path, files: &[&str]) -> Result<String> {
+    let sums = shell::read(Command::new("sha256sum").args(files).current_dir(context))?;
     let digests: Vec<&str> = sums.lines().filter_map(|line| line.get(..16)).collect();
     Ok(digests.join("-"))
 }

@@ -6,6 +6,7 @@
 
 mod bench;
 mod demo;
+mod desktop;
 mod dist;
 mod engines;
 mod r#gen;
@@ -37,7 +38,7 @@ enum Step {
     /// Tells a short story with a host and a container on it, in both engines.
     Demo,
     /// Builds the images that tests and demo use, in both engines and without a registry.
-    Images,
+    Images(ImagesArgs),
     /// Writes docs/cli.md and docs/config.schema.json from the program.
     Gen(r#gen::GenArgs),
     /// Installs gx, its plugins, completions, manual pages and unit; or removes them.
@@ -47,6 +48,14 @@ enum Step {
     /// Measures, and writes docs/benchmarks.md.
     #[command(subcommand)]
     Bench(bench::Bench),
+}
+
+/// Which images to build.
+#[derive(clap::Args)]
+struct ImagesArgs {
+    /// The one with a desktop too, from a base made with mmdebstrap; a minute or two for each engine.
+    #[arg(long)]
+    desktop: bool,
 }
 
 fn main() -> ExitCode {
@@ -69,7 +78,7 @@ fn run(step: Step) -> Result<()> {
     match step {
         Step::Test(args) => test::run(&args),
         Step::Demo => demo::run(),
-        Step::Images => images(),
+        Step::Images(args) => images(&args),
         Step::Gen(args) => r#gen::run(&args),
         Step::Install(args) => install::run(&args),
         Step::Dist => dist::run(),
@@ -77,8 +86,14 @@ fn run(step: Step) -> Result<()> {
     }
 }
 
-fn images() -> Result<()> {
-    setup::install_missing(&[setup::ENGINES])?;
-    // Starting the engines builds the images: a container of them shows whether Podman works as it is.
-    engines::Engines::start().map(drop)
+fn images(args: &ImagesArgs) -> Result<()> {
+    if !args.desktop {
+        setup::install_missing(&[setup::ENGINES])?;
+        // Starting the engines builds the images: a container of them shows whether Podman works as it is.
+        return engines::Engines::start().map(drop);
+    }
+    setup::install_missing(&[setup::ENGINES, setup::DESKTOP])?;
+    let engines = engines::Engines::start()?;
+    desktop::bases(&engines)?;
+    desktop::build(&engines)
 }

@@ -45,6 +45,27 @@ pub(crate) const TESTS: &[Need] = &[
     Need { found_as: &["make"], packages: &["make"], why: "builds the example plugin in C" },
 ];
 
+/// What an image with a desktop is made of.
+pub(crate) const DESKTOP: &[Need] = &[Need {
+    found_as: &["mmdebstrap"],
+    packages: &["mmdebstrap"],
+    why: "makes the base of the desktop's image: no registry is needed",
+}];
+
+/// What looks at a desktop as its users do.
+pub(crate) const VIEWERS: &[Need] = &[
+    Need {
+        found_as: &["chromium", "chromium-browser"],
+        packages: &["chromium", "chromium-browser"],
+        why: "opens the page of gx vnc",
+    },
+    Need {
+        found_as: &["python3-venv"],
+        packages: &["python3-venv"],
+        why: "holds vncdotool, a VNC client that tests can drive",
+    },
+];
+
 /// Where the kernel enforces AppArmor, Docker cannot start a container without its parser.
 const APPARMOR: Need =
     Need { found_as: &["apparmor_parser"], packages: &["apparmor"], why: "Docker's AppArmor profile" };
@@ -53,6 +74,9 @@ impl Need {
     fn is_met(&self) -> bool {
         self.found_as.iter().any(|name| match *name {
             "busybox" => static_busybox().is_some(),
+            "python3-venv" => {
+                shell::read(Command::new("python3").args(["-c", "import ensurepip, venv"])).is_ok()
+            }
             path if path.starts_with('/') => Path::new(path).exists(),
             program => find(program).is_some(),
         })

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::desktop;
 use crate::engines::Engines;
 use crate::setup;
 use crate::shell::{self, Failure, Result, cargo, find, say};
@@ -24,7 +25,7 @@ pub(crate) struct TestArgs {
 /// # Errors
 /// [`Failure::Because`] for what fails before the tests, [`Failure::Told`] for the tests.
 pub(crate) fn run(args: &TestArgs) -> Result<()> {
-    setup::install_missing(&[setup::ENGINES, setup::TESTS])?;
+    setup::install_missing(&[setup::ENGINES, setup::TESTS, setup::DESKTOP, setup::VIEWERS])?;
     if args.filter.is_empty() {
         lints()?;
         say("tests in the documentation");
@@ -35,6 +36,10 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     let runner: &[&str] = if nextest { &["nextest", "run"] } else { PLAIN };
     shell::run(cargo(runner).args(["--workspace", "--no-run"]).args(locked()))?;
     let engines = Engines::start()?;
+    if args.filter.is_empty() || args.filter.iter().any(|filter| filter.contains("desktop")) {
+        // The tests let gx build the image itself, as it does when a create first names it.
+        desktop::bases(&engines)?;
+    }
     say("testing");
     let mut tests = cargo(runner);
     tests.args(["--workspace", "--no-fail-fast"]).args(locked()).args(&args.filter);

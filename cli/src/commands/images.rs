@@ -12,7 +12,10 @@ use crate::output::{Show, Table, View, human};
 const EXAMPLES: &str = "\
 Examples:
   gx images
-  gx images --runtime podman --json";
+  gx images --runtime podman --json
+
+OFFERS: what a container of the image has beside its command. `ssh`: a login by SSH. `desktop`: one for `gx vnc`. \
+`gpu`: programs that use a GPU, for `gx create --gpus`.";
 
 /// What `gx images` takes.
 #[derive(Debug, Args)]
@@ -34,8 +37,9 @@ pub(crate) async fn run(args: ImagesArgs, context: &Context<'_>) -> Result {
 
 impl Show for ImageList {
     fn text(&self, view: &View) -> String {
-        let mut table = Table::new(["image", "runtime", "id", "created", "size", "platform"]);
-        for ImageInfo { runtime, image } in &self.images {
+        let mut table = Table::new(["image", "runtime", "id", "created", "size", "platform", "offers"]);
+        for ImageInfo { runtime, image, offers } in &self.images {
+            let offers: Vec<&str> = offers.iter().map(|offer| offer.as_str()).collect();
             for tag in &image.tags {
                 table.row([
                     tag.clone(),
@@ -44,6 +48,7 @@ impl Show for ImageList {
                     image.created_at.map(|at| human::ago(at, view.now)).unwrap_or_default(),
                     human::bytes(image.size_bytes),
                     image.platform.clone(),
+                    offers.join(", "),
                 ]);
             }
         }
@@ -68,10 +73,13 @@ mod tests {
     fn every_name_of_an_image_has_a_row() {
         let list: ImageList = serde_json::from_value(serde_json::json!({"images": [{"runtime": "docker", "image": {
             "id": "sha256:0123456789abcdef", "tags": ["a:1", "b:2"], "size_bytes": 2048, "platform": "linux/amd64",
-        }}]}))
+        }, "offers": ["ssh", "desktop"]}]}))
         .unwrap();
         let text = list.text(&View::plain());
         assert_eq!(text.lines().count(), 3);
-        assert!(text.contains("b:2     docker    0123456789ab             2.00 KiB   linux/amd64"), "{text}");
+        assert!(
+            text.contains("b:2     docker    0123456789ab             2.00 KiB   linux/amd64   ssh, desktop"),
+            "{text}"
+        );
     }
 }

@@ -4,17 +4,19 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use gx_core::api::{
-    BuildQuery, CreateRequest, ImageInfo, ImageList, PullBody, PullPolicy, UnavailableRuntime,
+    BuildQuery, CreateRequest, ImageInfo, ImageList, Offer, PullBody, PullPolicy, UnavailableRuntime,
 };
 use gx_core::config::closest;
 use gx_core::image::Image;
-use gx_core::runtime::PullRequest;
+use gx_core::runtime::{Feature, PullRequest};
 use gx_core::stream::{Input, Output};
-use gx_core::{ErrorCode, ImageRef, PluginName, Runtime, RuntimeError};
+use gx_core::{ErrorCode, ImageRef, PluginName, Runtime, RuntimeError, guest};
 
 use super::Node;
 use super::caller::{Caller, Verb, authorize};
 use super::containers::timely;
+use super::sample::image_platform;
+use super::shipped;
 use crate::error::{Result, ServerError};
 
 impl Node {
@@ -50,14 +52,15 @@ impl Node {
     async fn images_in(&self, name: &PluginName) -> Result<Vec<ImageInfo>> {
         let answer = async {
             let runtime = self.runtimes.get(name).await?;
-            runtime.images().await.map_err(ServerError::of(name))
+            let images = runtime.images().await.map_err(ServerError::of(name))?;
+            Ok((images, copies(&runtime).await))
         };
-        let mut images = timely(name, answer).await?;
+        let (mut images, copies) = timely(name, answer).await?;
         images.sort_by(|a, b| a.tags.cmp(&b.tags));
-        Ok(images.into_iter().map(|image| ImageInfo { runtime: name.clone(), image }).collect())
+        Ok(images.into_iter().map(|image| told(name, image, copies)).collect())
     }
 
-    /// Fetches an image, writing progress. Whoever asks for the same at the same time shares one pull.
+    /// Fetches an image, or builds one that comes with gx, writing progress. Whoever asks for the same at the same time shares one pull.
     ///
     /// # Errors
     /// [`ServerError::NoImage`] with the registry and why; those of choosing a runtime.
@@ -66,7 +69,7 @@ impl Node {
         let name = self.runtime_or_default(body.runtime).await?;
         let runtime = self.runtimes.get(&name).await?;
         let image = self.fetch(&name, &runtime, body.pull, out).await?;
-        Ok(ImageInfo { runtime: name, image })
+        Ok(told(&name, image, copies(&runtime).await))
     }
 
     /// Builds an image from a tar archive, writing progress.
@@ -84,7 +87,7 @@ impl Node {
         let name = self.runtime_or_default(query.runtime).await?;
         let runtime = self.runtimes.get(&name).await?;
         let image = runtime.build(query.build, context, out).await.map_err(ServerError::of(&name))?;
-        Ok(ImageInfo { runtime: name, image })
+        Ok(told(&name, image, copies(&runtime).await))
     }
 
     /// Returns whether an engine has an image.
@@ -129,6 +132,7 @@ impl Node {
             Err(error) if error.code == ErrorCode::Unsupported => {
                 Err(self.no_image(name, runtime, &image, None).await)
             }
+            Err(error) if shipped::of(&image).is_some() => Err(ServerError::of(name)(error)),
             Err(error) => Err(self.no_image(name, runtime, &image, Some(error)).await),
         }
     }
@@ -144,6 +148,46 @@ impl Node {
         let near = there.await.ok().and_then(|images| nearest(image, &images));
         ServerError::NoImage { image: image.clone(), runtime: name.clone(), pull: pull.map(Box::new), near }
     }
+}
+
+/// Whether a runtime can put files into a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Copies {
+    Yes,
+    No,
+}
+
+async fn copies(runtime: &Arc<dyn Runtime>) -> Copies {
+    match runtime.capabilities().await {
+        Ok(capabilities) if capabilities.has(Feature::Copy) => Copies::Yes,
+        _ => Copies::No,
+    }
+}
+
+fn told(runtime: &PluginName, image: Image, copies: Copies) -> ImageInfo {
+    ImageInfo { runtime: runtime.clone(), offers: offers(&image, copies), image }
+}
+
+/// The variable by which NVIDIA's images ask their container runtime for GPUs, and its values that ask for none.
+const NVIDIA: (&str, [&str; 3]) = ("NVIDIA_VISIBLE_DEVICES=", ["", "void", "none"]);
+/// The beginning of the labels of NVIDIA's images.
+const NVIDIA_LABELS: &str = "com.nvidia.";
+/// The label by which any other image says that it uses a GPU.
+const GPU_LABEL: &str = "gx.gpu";
+
+/// Returns what a container of an image offers. An engine that tells an image's environment only when asked for that
+/// image alone leaves its labels to go by.
+fn offers(image: &Image, copies: Copies) -> Vec<Offer> {
+    let labels = &image.labels;
+    let asks = |variable: &String| {
+        variable.strip_prefix(NVIDIA.0).is_some_and(|value| !NVIDIA.1.contains(&value.trim()))
+    };
+    let ssh = copies == Copies::Yes && image.platform == image_platform();
+    let desktop = labels.get(guest::DESKTOP_LABEL).is_some_and(|port| port.parse::<u16>().is_ok());
+    let gpu = labels.keys().any(|name| name == GPU_LABEL || name.starts_with(NVIDIA_LABELS))
+        || image.process.as_ref().is_some_and(|process| process.env.iter().any(asks));
+    let all = [(ssh, Offer::Ssh), (ssh && desktop, Offer::Desktop), (gpu, Offer::Gpu)];
+    all.into_iter().filter_map(|(offered, offer)| offered.then_some(offer)).collect()
 }
 
 /// Returns the name of an image that was probably meant: one that differs by some letters, with or without the host
@@ -164,6 +208,26 @@ fn nearest(image: &ImageRef, there: &[Image]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gx_core::image::ImageProcess;
+
+    #[test]
+    fn what_an_image_offers_is_in_its_platform_labels_and_environment() {
+        let image = |platform: &str, label: &str, env: &str| Image {
+            platform: platform.to_owned(),
+            labels: [(label.to_owned(), "5900".to_owned())].into(),
+            process: Some(ImageProcess { env: vec![env.to_owned()], ..ImageProcess::default() }),
+            ..Image::default()
+        };
+        let here = image_platform();
+        let desktop = image(&here, "gx.desktop", "");
+        assert_eq!(offers(&desktop, Copies::Yes), [Offer::Ssh, Offer::Desktop]);
+        assert_eq!(offers(&desktop, Copies::No), [], "the guest starts the desktop");
+        assert_eq!(offers(&image("linux/s390x", "", ""), Copies::Yes), []);
+        let gpu = image("", "", "NVIDIA_VISIBLE_DEVICES=all");
+        assert_eq!(offers(&gpu, Copies::Yes), [Offer::Gpu]);
+        assert_eq!(offers(&image("", "", "NVIDIA_VISIBLE_DEVICES=void"), Copies::Yes), []);
+        assert_eq!(offers(&image("", "com.nvidia.volumes.needed", ""), Copies::Yes), [Offer::Gpu]);
+    }
 
     #[test]
     fn a_misspelt_image_finds_the_one_that_was_meant() {

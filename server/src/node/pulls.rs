@@ -12,6 +12,8 @@ use gx_core::{ErrorCode, PluginName, Runtime, RuntimeError};
 use tokio::sync::{broadcast, watch};
 use tokio::task::AbortHandle;
 
+use super::shipped;
+
 type Key = (PluginName, String, Option<String>);
 type Outcome = Option<Result<Image, RuntimeError>>;
 type Running = Arc<Mutex<HashMap<Key, Flight>>>;
@@ -41,7 +43,7 @@ impl Pulls {
     /// Fetches an image, or joins whoever is fetching it, writing progress.
     ///
     /// # Errors
-    /// Those of [`Runtime::pull`].
+    /// Those of [`shipped::fetch`].
     pub(crate) async fn pull(
         &self,
         name: &PluginName,
@@ -50,7 +52,7 @@ impl Pulls {
         out: Output,
     ) -> Result<Image, RuntimeError> {
         if request.auth.is_some() {
-            return runtime.pull(request, out).await; // a login is nobody else's
+            return shipped::fetch(runtime, request, out).await; // a login is nobody else's
         }
         self.join(name, runtime, request).follow(out).await
     }
@@ -86,7 +88,7 @@ impl Pulls {
                     let _ = listeners.send((item.kind, item.bytes)); // nobody may be listening
                 }
             };
-            let (result, ()) = tokio::join!(runtime.pull(request, out), spread);
+            let (result, ()) = tokio::join!(shipped::fetch(&runtime, request, out), spread);
             running.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
             let _ = told.send(Some(result));
         });

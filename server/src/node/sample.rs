@@ -170,13 +170,18 @@ fn disk(data: &Path) -> SpaceSpecs {
 
 /// Returns the platform as images name it, and the distribution.
 fn platform() -> String {
+    let distribution = System::long_os_version().unwrap_or_default();
+    format!("{} {distribution}", image_platform()).trim_end().to_owned()
+}
+
+/// Returns the platform of images whose programs run here without an emulator: `linux/amd64`.
+pub(super) fn image_platform() -> String {
     let arch = match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         other => other,
     };
-    let distribution = System::long_os_version().unwrap_or_default();
-    format!("{}/{arch} {distribution}", std::env::consts::OS).trim_end().to_owned()
+    format!("{}/{arch}", std::env::consts::OS)
 }
 
 #[cfg(test)]

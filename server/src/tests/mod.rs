@@ -6,6 +6,7 @@ mod life;
 mod probe;
 mod refer;
 mod routes;
+mod shipped;
 mod tunnel;
 mod whole;
 

@@ -4,8 +4,9 @@ use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use gx_core::plugin::*;
-use gx_core::stream::MAX_ITEM_BYTES;
+use gx_core::stream::{InputChunk, MAX_ITEM_BYTES, input};
 use gx_plugin_mock::{Config, Mock};
 use tokio::sync::Semaphore;
 
@@ -24,6 +25,8 @@ struct State {
     specs: Vec<ContainerSpec>,
     flooding: bool,
     written: usize,
+    builds: Vec<BuildRequest>,
+    stand_in: Option<Bytes>,
     ports: Vec<PortMapping>,
     labels: Vec<(&'static str, String)>,
 }
@@ -96,6 +99,25 @@ impl Probe {
 
     fn floods(&self) -> bool {
         self.state.lock().unwrap().flooding
+    }
+
+    /// Builds from this archive, whatever it is given.
+    pub(super) fn stand_in(&self, context: Bytes) {
+        self.state.lock().unwrap().stand_in = Some(context);
+    }
+
+    /// Returns every build that was asked for.
+    pub(super) fn builds(&self) -> Vec<BuildRequest> {
+        self.state.lock().unwrap().builds.clone()
+    }
+
+    fn built(&self, request: &BuildRequest) -> Option<Input> {
+        let mut state = self.state.lock().unwrap();
+        state.builds.push(request.clone());
+        let bytes = state.stand_in.clone()?;
+        let (sender, input) = input();
+        tokio::spawn(async move { sender.send(InputChunk::Data(bytes)).await });
+        Some(input)
     }
 
     /// Makes every container look as if it had a published port and a label more.
@@ -172,6 +194,10 @@ impl Runtime for Probe {
     }
     async fn build(&self, request: BuildRequest, context: Input, out: Output) -> Result<Image> {
         let _call = self.enter("build").await?;
+        let context = match self.built(&request) {
+            Some(other) => other,
+            None => context,
+        };
         self.inner.build(request, context, out).await
     }
     async fn create(&self, spec: ContainerSpec) -> Result<ContainerId> {
