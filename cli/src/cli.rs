@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     build, completions, config, cp, create, doctor, exec, images, list, logs, plugin, pull, reference, rm,
-    runtimes, serve, show, specs, start, stats, stop,
+    runtimes, serve, show, specs, start, stats, stop, vnc,
 };
 
 /// The version of gx.
@@ -22,6 +22,8 @@ const DATA_DIR: &str = "GX_DATA_DIR";
 const ON: &str = "GX_ON";
 const RUNTIME: &str = "GX_RUNTIME";
 const NO_COLOR: &str = "NO_COLOR";
+const BROWSER: &str = "BROWSER";
+const DISPLAYS: [&str; 2] = ["DISPLAY", "WAYLAND_DISPLAY"];
 
 /// What a plugin in a child process may see of the environment: where engines listen, and what a program needs.
 const CHILD: &[&str] = &[
@@ -125,6 +127,8 @@ pub enum Command {
     Stats(stats::StatsArgs),
     /// Copies files into a container and out of it
     Cp(cp::CpArgs),
+    /// Shows where a container's desktop is, or opens it in the browser
+    Vnc(vnc::VncArgs),
     /// Lists images
     Images(images::ImagesArgs),
     /// Fetches an image
@@ -181,6 +185,10 @@ pub struct Environment {
     pub xdg_config_home: Option<PathBuf>,
     /// The folder for data; absolute likewise.
     pub xdg_data_home: Option<PathBuf>,
+    /// The commands that open a page, separated by colons.
+    pub browser: Option<String>,
+    /// Whether there is a display to open a page on.
+    pub has_display: bool,
     /// What plugins in child processes may see.
     pub child: BTreeMap<String, String>,
 }
@@ -199,6 +207,8 @@ impl Environment {
             home: absolute("HOME"),
             xdg_config_home: absolute("XDG_CONFIG_HOME"),
             xdg_data_home: absolute("XDG_DATA_HOME"),
+            browser: text(BROWSER),
+            has_display: DISPLAYS.iter().any(|name| text(name).is_some()),
             child: CHILD.iter().filter_map(|name| Some(((*name).to_owned(), text(name)?))).collect(),
         }
     }

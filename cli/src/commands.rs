@@ -37,6 +37,7 @@ pub(crate) mod specs;
 pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod stop;
+pub(crate) mod vnc;
 
 /// What a command works with.
 pub(crate) struct Context<'a> {
@@ -143,6 +144,7 @@ fn is_endless(command: &Command) -> bool {
     match command {
         Command::Logs(args) => args.follow,
         Command::Stats(args) => !args.no_stream,
+        Command::Vnc(args) => args.open,
         _ => false,
     }
 }
@@ -161,6 +163,7 @@ async fn dispatch(command: Command, context: &Context<'_>) -> Result<Status> {
         Command::Rm(args) => rm::run(args, context).await,
         Command::Stats(args) => stats::run(args, context).await,
         Command::Cp(args) => cp::run(args, context).await,
+        Command::Vnc(args) => vnc::run(args, context).await,
         Command::Images(args) => images::run(args, context).await,
         Command::Pull(args) => pull::run(args, context).await,
         Command::Build(args) => build::run(args, context).await,

@@ -4,6 +4,7 @@
 //! [`target`] where it acts, [`output`] how it is printed. Nothing else prints or reads the environment.
 
 mod archive;
+mod browser;
 pub mod cli;
 mod commands;
 mod error;

@@ -22,6 +22,7 @@ use crate::settings::Settings;
 const LOCAL: &str = "local";
 
 /// Where a command acts.
+#[derive(Clone)]
 pub(crate) enum Target {
     /// This machine, in process.
     Local(Arc<Node>),
@@ -118,7 +119,6 @@ impl Target {
     }
 
     /// Connects to a service of a container: directly on this machine, else through the host.
-    #[expect(dead_code, reason = "gx ssh and gx vnc are being written")]
     pub(crate) async fn tunnel(&self, id: &str, service: Service) -> Result<Box<dyn Duplex>> {
         match self {
             Self::Local(node) => Ok(Box::new(node.tunnel(&Caller::Host, id, service).await?)),

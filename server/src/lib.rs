@@ -5,6 +5,7 @@
 mod bridge;
 mod error;
 mod node;
+pub mod page;
 mod routes;
 mod serve;
 #[cfg(test)]

@@ -101,7 +101,7 @@ fn background(node: &Arc<Node>) -> JoinSet<()> {
     tasks
 }
 
-async fn accept(
+pub(crate) async fn accept(
     listener: &TcpListener,
     routes: impl Filter<Extract = (Response,), Error = std::convert::Infallible> + Clone + Send + Sync + 'static,
     closing: watch::Receiver<bool>,

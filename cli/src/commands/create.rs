@@ -18,8 +18,12 @@ Examples:
   gx create --runtime podman -p 80 --name web nginx
   gx create --on 192.168.1.7 --cpus 4 --memory 8GiB --gpus 1 --ttl 2h debian
   gx create --wait debian -- make test         ends when the container does, with its exit code
+  gx create --name mydesk gx-desktop           a desktop, for gx vnc
 
-Everything after IMAGE is the command; `--` before it keeps its flags its own.";
+Everything after IMAGE is the command; `--` before it keeps its flags its own.
+
+`gx-desktop` comes with gx: an engine that lacks it builds it when it is first named, in a minute or two, from \
+`gx-debian:bookworm` where it has that image, else from Debian's own of a registry. `gx pull gx-desktop` builds it too.";
 
 /// What `gx create` takes.
 #[derive(Debug, Args)]

@@ -14,7 +14,8 @@ use crate::output::{Pairs, Show, View, human};
 const EXAMPLES: &str = "\
 Examples:
   gx pull debian:bookworm
-  gx pull --runtime podman --platform linux/arm64 quay.io/fedora/fedora:40";
+  gx pull --runtime podman --platform linux/arm64 quay.io/fedora/fedora:40
+  gx pull gx-desktop        the image that comes with gx: it is built";
 
 /// What `gx pull` takes.
 #[derive(Debug, Args)]
