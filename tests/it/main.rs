@@ -13,6 +13,8 @@
 //! | `plugins` | bad and misbehaving plugins |
 //! | `stranger` | a plugin from a workspace of its own, from `gx plugin new` to `gx create` |
 //! | `faults` | engines that go away, kill -9, Ctrl-C, slow readers |
+//! | `gpus` | GPUs in the specs and in containers, on both engines, with imaginary hardware |
+//! | `imaginary` | that hardware: a stub of NVML, and engines that hand its GPUs over |
 //! | `support`, `engine_proxy` | how tests start programs, hosts and engines, and cut them off |
 
 mod config;
@@ -20,6 +22,8 @@ mod engine_proxy;
 mod example;
 mod faults;
 mod generated;
+mod gpus;
+mod imaginary;
 mod messages;
 mod plugins;
 mod readme;

@@ -88,6 +88,12 @@ impl Surroundings {
         self
     }
 
+    /// Gives every command an environment variable more.
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+        self.env.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
     }
@@ -144,7 +150,8 @@ impl Surroundings {
         });
         // Its log must not fill the pipe: read it to its end.
         let stderr = child.stderr.take().expect("stderr is piped");
-        std::thread::spawn(move || std::io::copy(&mut BufReader::new(stderr), &mut std::io::sink()));
+        let mut log = std::fs::File::create(self.path("serve.log")).expect("a file can be made");
+        std::thread::spawn(move || std::io::copy(&mut BufReader::new(stderr), &mut log));
         Host { child, address: said["listening"].as_str().expect("an address").to_owned() }
     }
 }

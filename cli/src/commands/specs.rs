@@ -70,7 +70,7 @@ fn describe(gpu: &GpuSpecs) -> String {
         memory,
         gpu.utilisation_percent.map(|percent| format!("{percent}% busy")),
         gpu.temperature_celsius.map(|celsius| format!("{celsius} °C")),
-        gpu.graphics_clock_mhz.map(|now| clock(now, gpu.graphics_clock_max_mhz)),
+        gpu.graphics_clock_mhz.map(|now| format!("cores {}", clock(now, gpu.graphics_clock_max_mhz))),
         gpu.memory_clock_mhz.map(|now| format!("memory {}", clock(now, gpu.memory_clock_max_mhz))),
         gpu.processes.map(|number| format!("{number} process{}", if number == 1 { "" } else { "es" })),
         (!gpu.driver.is_empty()).then(|| format!("driver {}", gpu.driver)),

@@ -111,6 +111,8 @@ const RULES: &[Rule] = &[
     rule("cannot assign requested address", ErrorCode::InvalidArgument, "ports"),
     rule("could not select device driver", ErrorCode::FailedPrecondition, "gpus")
         .hint("install the NVIDIA container toolkit on the host, and restart docker"),
+    rule("nvidia-container-cli", ErrorCode::FailedPrecondition, "gpus")
+        .hint("see whether the host's GPUs and driver are well: nvidia-smi"),
     rule("unable to find user", ErrorCode::InvalidArgument, "user"),
     rule("unable to find group", ErrorCode::InvalidArgument, "user"),
     rule("no matching entries in", ErrorCode::InvalidArgument, "user"),
@@ -294,6 +296,27 @@ mod tests {
                     Some("name"),
                     "conflict. The container name \"/a\" is already in use by container \"7d3b\". You have to remove \
                      (or rename) that container to be able to reuse that name",
+                ),
+            ),
+            (
+                500,
+                "could not select device driver \"\" with capabilities: [[gpu]]",
+                (
+                    FailedPrecondition,
+                    Some("gpus"),
+                    "could not select device driver \"\" with capabilities: [[gpu]]",
+                ),
+            ),
+            (
+                400,
+                "failed to create shim task: OCI runtime create failed: runc create failed: unable to start container \
+                 process: error during container init: error running hook #0: error running hook: exit status 1, \
+                 stdout: , stderr: nvidia-container-cli: device error: GPU-aa: unknown device: unknown",
+                (
+                    FailedPrecondition,
+                    Some("gpus"),
+                    "error running hook #0: error running hook: exit status 1, stdout: , stderr: \
+                     nvidia-container-cli: device error: GPU-aa: unknown device",
                 ),
             ),
             (404, "No such image: nope:1", (NotFound, Some("image"), "no such image: nope:1")),

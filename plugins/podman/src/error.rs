@@ -110,7 +110,10 @@ pub(crate) fn of_start(id: &ContainerId, error: &EngineError) -> RuntimeError {
         return RuntimeError::new(ErrorCode::FailedPrecondition, "podman knows no such GPU on this machine")
             .field("gpus")
             .backend(text)
-            .hint("describe the GPUs to Podman: nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml");
+            .hint(
+                "describe the GPUs to Podman by uuid: nvidia-ctk cdi generate --device-name-strategy=uuid \
+                 --output=/etc/cdi/nvidia.yaml",
+            );
     }
     about(id, "start", error)
 }

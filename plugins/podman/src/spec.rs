@@ -150,7 +150,7 @@ fn port(port: &PortRequest) -> SpecPort {
     }
 }
 
-/// Names GPUs as the Container Device Interface does: nvidia-ctk describes each by index and by uuid.
+/// Names GPUs as the Container Device Interface does: nvidia-ctk describes them by index, uuid or both, as it is told.
 fn devices(gpus: &Gpus) -> Vec<Device> {
     let device = |which: &str| Device { path: format!("nvidia.com/gpu={which}") };
     match gpus {
