@@ -14,6 +14,7 @@ mod place;
 mod reaper;
 mod resolve;
 mod say;
+mod sftp;
 mod shell;
 mod ssh;
 mod status;
@@ -25,6 +26,9 @@ use std::process::ExitCode;
 use gx_core::guest::word;
 
 use crate::place::Place;
+
+/// `sftp`: the guest's own word, for the subsystem of a session.
+const SFTP: &str = "sftp";
 
 /// Does what the words after the program's name say, and returns what to end with.
 pub fn run(words: Vec<OsString>) -> ExitCode {
@@ -38,6 +42,7 @@ pub fn run(words: Vec<OsString>) -> ExitCode {
         word::APPLY => control::apply(&place),
         word::STATUS => control::status(&place),
         word::SHELL => shell::run(&place, rest),
+        SFTP => sftp::run(),
         _ => {
             say::line("the words are init [ARGV…], apply, status and shell [-c COMMAND]");
             ExitCode::from(2)

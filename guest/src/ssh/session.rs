@@ -106,7 +106,7 @@ fn launch(visitor: &Visitor, setup: &mut Setup, what: What<'_>) -> Result<Proces
     let words = match what {
         What::Shell => shell::words(account, None),
         What::Command(line) => shell::words(account, Some(OsStr::from_bytes(line))),
-        What::Sftp => Some((vec![visitor.guest.program.clone().into(), OsString::from("sftp")], None)),
+        What::Sftp => Some((vec![visitor.guest.program.clone().into(), OsString::from(crate::SFTP)], None)),
     };
     let (argv, arg0) = words.ok_or_else(|| (shell::NO_SHELL.to_owned(), 127))?;
     let environment = environment(visitor, setup);
