@@ -1,22 +1,28 @@
 //! Where the guest's files are. In a container they are where the contract says; tests put them elsewhere.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use gx_core::guest::{FOLDER, SETTINGS, SSH_PORT, VNC_PASSWORD};
 
-/// The guest's own paths and its port.
+/// How long a connection may be without a login.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// The guest's own paths, its port, and its patience.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
     folder: PathBuf,
     etc: PathBuf,
     pub(crate) port: u16,
+    /// Who has not logged in by then is cut off.
+    pub(crate) grace: Duration,
 }
 
 impl Place {
     /// Returns the place the contract names. A build for tests lets the environment name another; the program in
     /// containers is built without that.
     pub(crate) fn here() -> Self {
-        let mut place = Self { folder: FOLDER.into(), etc: "/etc".into(), port: SSH_PORT };
+        let mut place = Self { folder: FOLDER.into(), etc: "/etc".into(), port: SSH_PORT, grace: GRACE };
         if cfg!(debug_assertions) {
             if let Some(folder) = std::env::var_os("GX_GUEST_FOLDER") {
                 place.folder = folder.into();
@@ -26,6 +32,9 @@ impl Place {
             }
             if let Some(port) = std::env::var("GX_GUEST_PORT").ok().and_then(|port| port.parse().ok()) {
                 place.port = port;
+            }
+            if let Some(ms) = std::env::var("GX_GUEST_GRACE_MS").ok().and_then(|ms| ms.parse().ok()) {
+                place.grace = Duration::from_millis(ms);
             }
         }
         place

@@ -32,8 +32,6 @@ use crate::say;
 use crate::status::Sessions;
 use crate::vault::Vault;
 
-/// Who has not logged in by then is cut off.
-const GRACE: Duration = Duration::from_secs(30);
 /// So many connections may be without a login; one more cuts off the oldest of them, so that those who say nothing
 /// keep nobody out.
 const STRANGERS: usize = 1024;
@@ -179,6 +177,7 @@ async fn attend(stream: TcpStream, peer: SocketAddr, config: Arc<Config>, guest:
     let _ = stream.set_nodelay(true);
     let flow = Arc::new(Flow::default());
     guest.admit(&flow);
+    let grace = guest.place.grace;
     let local = stream.local_addr().unwrap_or(peer);
     let connection = Connection::new(guest.clone(), flow.clone(), peer, local);
     let known = connection.known();
@@ -190,7 +189,7 @@ async fn attend(stream: TcpStream, peer: SocketAddr, config: Arc<Config>, guest:
     };
     tokio::pin!(session);
     let late = async {
-        tokio::time::sleep(GRACE).await;
+        tokio::time::sleep(grace).await;
         match known.is_known() {
             true => std::future::pending().await,
             false => flow.cut(),

@@ -100,8 +100,13 @@ impl Inlet {
     }
 
     /// Writes what comes in to the sink, tells the rest to `other`, and returns when the channel or the connection is
-    /// closed. The sink is shut down at the end of the input.
-    pub(super) async fn feed<W: AsyncWrite + Unpin>(&mut self, sink: W, mut other: impl FnMut(ChannelMsg)) {
+    /// closed: the sink and what is not written to it yet, if there is any. The sink is shut down at the end of the
+    /// input.
+    pub(super) async fn feed<W: AsyncWrite + Unpin>(
+        &mut self,
+        sink: W,
+        mut other: impl FnMut(ChannelMsg),
+    ) -> Option<(W, VecDeque<Bytes>)> {
         let mut sink = Some(sink);
         let mut queue: VecDeque<Bytes> = VecDeque::new();
         let mut first_len = 0;
@@ -135,7 +140,7 @@ impl Inlet {
                     }
                 },
                 message = self.read.wait() => match message {
-                    None | Some(ChannelMsg::Close) => return,
+                    None | Some(ChannelMsg::Close) => return sink.zip(Some(queue)),
                     Some(ChannelMsg::Data { data }) if sink.is_some() && !data.is_empty() => queue.push_back(data),
                     Some(ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. }) => {
                         self.flow.taken(self.channel, data.len());

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use russh::Channel;
 use russh::server::{Handle, Msg};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::channel::{Inlet, Outlet};
@@ -48,7 +49,18 @@ pub(super) async fn carry(visitor: &Visitor, channel: Channel<Msg>, stream: TcpS
     let (tell, shut) = tokio::sync::oneshot::channel();
     let feed = inlet.feed(Telling { sink, tell: Some(tell) }, |_| {});
     tokio::select! {
-        () = feed => {}
+        rest = feed => {
+            if let Some((mut sink, queue)) = rest {
+                // The client has closed behind its last bytes: they are still to be handed over.
+                let all = async {
+                    for bytes in queue {
+                        sink.write_all(&bytes).await?;
+                    }
+                    sink.shutdown().await
+                };
+                let _ = tokio::time::timeout(PATIENCE, all).await;
+            }
+        }
         () = async { tokio::join!(out, async { drop(shut.await) }); } => {}
     }
     let _ = write.close().await;

@@ -182,7 +182,7 @@ async fn attend(visitor: Visitor, channel: Channel<Msg>, process: Process, handl
     let master = errors.is_none().then(|| output.clone());
     let told = |message| on_message(message, pid, master.as_ref());
     let ended = tokio::select! {
-        () = inlet.feed(input, told) => None,
+        _ = inlet.feed(input, told) => None,
         ended = all_output(&visitor.flow, &write, output, errors, running.ended) => Some(ended),
     };
     match ended {

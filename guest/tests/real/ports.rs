@@ -1,0 +1,72 @@
+//! Forwarded ports, there and back.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+
+use crate::support::{Guest, free_port, wait_for};
+
+/// Listens, and sends back in capitals what each visitor sends until its end.
+fn echo() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for visitor in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut visitor = visitor;
+                let mut all = Vec::new();
+                visitor.read_to_end(&mut all).unwrap();
+                visitor.write_all(&all.to_ascii_uppercase()).unwrap();
+            });
+        }
+    });
+    port
+}
+
+fn ask(port: u16, size: usize) -> Vec<u8> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.write_all(&vec![b'a'; size]).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn a_port_of_the_container_is_reached_here() {
+    let guest = Guest::start(&["sleep", "1000"]);
+    let (here, there) = (free_port(), echo());
+    let forward = format!("{here}:localhost:{there}");
+    let mut ssh = guest.ssh(&["-N", "-o", "ExitOnForwardFailure=yes", "-L", &forward], &[]).spawn().unwrap();
+    wait_for("the port is open", || TcpStream::connect(("127.0.0.1", here)).is_ok());
+    // Half closed, both ways, more than any buffer holds.
+    for size in [0, 1, 3_000_000] {
+        assert!(ask(here, size) == vec![b'A'; size], "{size}");
+    }
+    ssh.kill().unwrap();
+    ssh.wait().unwrap();
+}
+
+#[test]
+fn a_port_here_is_reached_from_the_container() {
+    let guest = Guest::start(&["sleep", "1000"]);
+    let (there, here) = (free_port(), echo());
+    let forward = format!("{there}:127.0.0.1:{here}");
+    let mut ssh = guest.ssh(&["-N", "-o", "ExitOnForwardFailure=yes", "-R", &forward], &[]).spawn().unwrap();
+    wait_for("the port is open", || TcpStream::connect(("127.0.0.1", there)).is_ok());
+    for size in [1, 3_000_000] {
+        assert!(ask(there, size) == vec![b'A'; size], "{size}");
+    }
+    ssh.kill().unwrap();
+    ssh.wait().unwrap();
+    wait_for("the port is closed with the connection", || TcpStream::connect(("127.0.0.1", there)).is_err());
+}
+
+#[test]
+fn a_port_that_is_taken_is_refused() {
+    let guest = Guest::start(&["sleep", "1000"]);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let _taken = TcpListener::bind(("127.0.0.1", taken)).unwrap();
+    let forward = format!("{taken}:127.0.0.1:1");
+    let output = guest.ssh(&["-o", "ExitOnForwardFailure=yes", "-R", &forward], &["true"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(255), "{output:?}");
+}
