@@ -231,10 +231,23 @@ fn an_engine_that_cannot_hand_a_gpu_over_says_what_is_missing_and_keeps_nothing(
         assert!(failed.code != 0 && failed.stderr.contains(says), "{failed:?}");
         assert!(failed.stderr.contains(hint), "{failed:?}");
         assert_ne!(try_engine(runtime, &["inspect", &format!("gx-{name}")]).code, 0, "nothing stays");
+        let doctor = machine.here.gx(&["doctor"]);
+        assert!(doctor.stdout.contains(&format!("podman has no description of {}", machine.uuids[0])));
         // Nobody has the GPU now.
         let dry = machine.here.json(&["create", "--dry-run", "--runtime", runtime, "--gpus", "all", IMAGE]);
         assert_eq!(dry["gpus"], machine.uuids[0].as_str());
     }
+}
+
+#[test]
+fn nobody_gets_a_gpu_while_an_engine_that_may_have_given_it_is_silent() {
+    let mut machine = Machine::with("docker", 1, "");
+    machine.given("1", &unique("holder"));
+    machine.end_engine();
+    let refused = machine.here.gx(&["create", "--runtime", "podman", "--gpus", "1", IMAGE]);
+    assert_eq!(refused.code, 4, "{refused:?}");
+    assert!(refused.stderr.starts_with("error: cannot tell which GPUs are free: docker: "), "{refused:?}");
+    assert!(refused.stderr.contains("\n  hint: start it"), "{refused:?}");
 }
 
 #[test]

@@ -57,6 +57,11 @@ impl Machine {
         machine
     }
 
+    /// Ends what hands the GPUs over.
+    pub(crate) fn end_engine(&mut self) {
+        self.engine = None;
+    }
+
     /// Says how NVML fails from now on: lines as in `tests/nvml/nvml.c`.
     pub(crate) fn faults(&self, faults: &str) {
         self.script(&self.uuids, faults);

@@ -84,6 +84,34 @@ async fn runtimes_are_listed_with_their_health() {
 }
 
 #[tokio::test]
+async fn specs_cost_a_server_nothing() {
+    let host = Host::with(&["a", "b"], |_| {}).await;
+    host.probes["a"].down();
+    host.probes["b"].close("health");
+    let tasks: Vec<_> = ["a", "b"]
+        .map(|name| {
+            let node = host.node.clone();
+            tokio::spawn(async move { node.watch(&name.parse().unwrap()).await })
+        })
+        .into();
+    until("both are asked", async || host.probes.values().all(|probe| probe.calls("health") == 1)).await;
+    let asking = tokio::spawn({
+        let node = host.node.clone();
+        async move { node.specs().await }
+    });
+    host.probes["b"].open("health");
+    let specs = asking.await.unwrap();
+    let told: Vec<_> =
+        specs.runtimes.iter().map(|runtime| (runtime.name.as_str(), runtime.default)).collect();
+    assert_eq!(told, [("a", false), ("b", true)]);
+    for _ in 0..100 {
+        assert_eq!(host.node.specs().await.sampled_at, specs.sampled_at);
+    }
+    assert!(host.probes.values().all(|probe| probe.calls("health") == 1), "neither is asked for the specs");
+    tasks.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
 async fn an_engine_that_comes_back_is_noticed_while_it_is_watched() {
     let host = Host::new().await;
     host.create(sleeper()).await.unwrap();
