@@ -18,7 +18,7 @@ use crate::place::Place;
 use crate::reaper::{Reaper, Running};
 use crate::ssh::Guest;
 use crate::vault::Vault;
-use crate::{control, say, ssh};
+use crate::{control, say, services, ssh};
 
 /// `init [ARGV…]`: returns what the main process ended with.
 pub(crate) fn run(place: Place, argv: &[OsString]) -> ExitCode {
@@ -43,7 +43,9 @@ async fn live(place: Place, argv: &[OsString]) -> u8 {
     }
     let reaper = Reaper::default();
     let vault = Vault::open(&place);
-    let environment = Environment::of_container();
+    let services = services::read(&place);
+    let mut environment = Environment::of_container();
+    services::add(&mut environment, &services.env);
     let mut main = None;
     if !argv.is_empty() {
         match start(argv, &place, &vault, &environment, &reaper) {
@@ -57,6 +59,7 @@ async fn live(place: Place, argv: &[OsString]) -> u8 {
     let guest = Arc::new(Guest::new(place, vault, environment, reaper));
     control::serve(&guest);
     ssh::serve(&guest);
+    services::serve(&guest, services, &guest.renewed());
     attend(main, &mut signals, &guest.reaper).await
 }
 

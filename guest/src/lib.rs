@@ -14,6 +14,7 @@ mod place;
 mod reaper;
 mod resolve;
 mod say;
+mod services;
 mod sftp;
 mod shell;
 mod ssh;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use gx_core::guest::{FOLDER, SETTINGS, SSH_PORT, VNC_PASSWORD};
+use gx_core::guest::{FOLDER, SERVICES, SETTINGS, SSH_PORT, VNC_PASSWORD};
 
 /// How long a connection may be without a login.
 const GRACE: Duration = Duration::from_secs(30);
@@ -63,6 +63,11 @@ impl Place {
     /// [`VNC_PASSWORD`].
     pub(crate) fn vnc_password(&self) -> PathBuf {
         self.of(VNC_PASSWORD)
+    }
+
+    /// [`SERVICES`].
+    pub(crate) fn services(&self) -> PathBuf {
+        self.in_etc(SERVICES.trim_start_matches("/etc/"))
     }
 
     /// The image's list of users.

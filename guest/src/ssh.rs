@@ -21,9 +21,11 @@ use russh::keys::PrivateKey;
 use russh::server::Config;
 use russh::{MethodKind, MethodSet, Preferred, SshId};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use self::connection::Connection;
 use self::flow::{Flow, Line};
+use crate::account::{Account, Accounts, Unknown};
 use crate::backoff::Backoff;
 use crate::launch::Environment;
 use crate::place::Place;
@@ -51,6 +53,8 @@ pub(crate) struct Guest {
     backoff: Mutex<Backoff>,
     sessions: Mutex<Sessions>,
     strangers: Mutex<VecDeque<Arc<Flow>>>,
+    /// How often the desktop's password was changed.
+    renewed: watch::Sender<u64>,
 }
 
 impl Guest {
@@ -65,6 +69,7 @@ impl Guest {
             backoff: Mutex::default(),
             sessions: Mutex::default(),
             strangers: Mutex::default(),
+            renewed: watch::Sender::default(),
         }
     }
 
@@ -73,7 +78,25 @@ impl Guest {
     /// # Errors
     /// As [`Vault::apply`].
     pub(crate) fn apply(&self, credentials: Credentials) -> io::Result<()> {
-        self.vault().apply(&self.place, credentials)
+        let renews = credentials.vnc_password.is_some();
+        let applied = self.vault().apply(&self.place, credentials);
+        if renews {
+            self.renewed.send_modify(|count| *count += 1);
+        }
+        applied
+    }
+
+    /// Changes with the desktop's password.
+    pub(crate) fn renewed(&self) -> watch::Receiver<u64> {
+        self.renewed.subscribe()
+    }
+
+    /// Whom the container runs as.
+    ///
+    /// # Errors
+    /// [`Unknown`] when the image has no such user.
+    pub(crate) fn own_account(&self) -> Result<Account, Unknown> {
+        Accounts::read(&self.place).resolve(self.vault().user())
     }
 
     /// The connections that are logged in.

@@ -32,7 +32,7 @@ impl Guest {
     }
 
     /// Returns whether `HOME` is to be this account's, and not what the container says.
-    pub(super) fn has_own_home(&self, account: &Account) -> bool {
+    pub(crate) fn has_own_home(&self, account: &Account) -> bool {
         let vault = self.vault();
         let configured = Accounts::read(&self.place).resolve(vault.user());
         !(vault.home_is_set() && configured.is_ok_and(|own| own.uid == account.uid))

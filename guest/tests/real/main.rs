@@ -7,5 +7,6 @@ mod init;
 mod limits;
 mod login;
 mod ports;
+mod services;
 mod session;
 mod support;

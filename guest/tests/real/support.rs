@@ -45,6 +45,11 @@ impl Guest {
 
     /// As [`start`](Self::start), with variables.
     pub(crate) fn start_with(argv: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::start_in(argv, variables, |_| {})
+    }
+
+    /// As [`start_with`](Self::start_with), with what the image has in `/etc`.
+    pub(crate) fn start_in(argv: &[&str], variables: &[(&str, &str)], image: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (key, gx, etc) = (folder.path().join("key"), folder.path().join("gx"), folder.path().join("etc"));
         std::fs::create_dir(&gx).unwrap();
@@ -54,6 +59,7 @@ impl Guest {
         let uid = own_uid();
         let passwd = format!("me:x:{uid}:{uid}::{}:/bin/sh\nada:x:4321:4321::/:/bin/sh\n", home.display());
         std::fs::write(etc.join("passwd"), passwd).unwrap();
+        image(&etc);
         let made =
             Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status();
         assert!(made.expect("ssh-keygen runs: install openssh-client").success());
