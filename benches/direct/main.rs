@@ -141,6 +141,7 @@ async fn through_the_host(client: &Client, runtime: &str, name: &str) -> Result<
         runtime: Some(runtime.parse()?),
         name: Some(name.parse()?),
         command: COMMAND.map(str::to_owned).to_vec(),
+        no_guest: true,
         ..CreateRequest::new(IMAGE.parse()?)
     };
     let began = Instant::now();

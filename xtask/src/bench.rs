@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: measures in turn within one run, and writes docs/benchmarks.md.
 
+mod access;
 mod plugin;
 mod report;
 mod runtime;
@@ -14,6 +15,8 @@ use crate::shell::Result;
 pub(crate) enum Bench {
     /// Containers: gx against the engines' client crates and their own programs
     Runtime(runtime::RuntimeArgs),
+    /// The way in by SSH, against an image with a server of its own
+    Access(access::AccessArgs),
     /// The boundary between gx and a plugin, in its process and in a child
     Plugin,
 }
@@ -25,6 +28,7 @@ pub(crate) enum Bench {
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Runtime(args) => runtime::run(args),
+        Bench::Access(args) => access::run(args),
         Bench::Plugin => plugin::run(),
     }
 }

@@ -35,6 +35,23 @@ pub(crate) fn build(engines: &Engines) -> Result<()> {
     images::build(&recipe("Podman", format!("localhost/{BASE}")), || engines.podman())
 }
 
+/// Builds the image with OpenSSH's server in both engines, where it is missing or differs.
+///
+/// # Errors
+/// As of [`bases`].
+pub(crate) fn build_sshd(engines: &Engines, name: &'static str) -> Result<()> {
+    bases(engines)?;
+    let recipe = |engine, base: String| Recipe {
+        engine,
+        name,
+        context: root().join("images/sshd"),
+        files: &["Containerfile", "start.sh"],
+        arguments: vec![format!("BASE={base}")],
+    };
+    images::build(&recipe("Docker", BASE.to_owned()), || engines.docker())?;
+    images::build(&recipe("Podman", format!("localhost/{BASE}")), || engines.podman())
+}
+
 fn recipe(engine: &'static str, base: String) -> Recipe {
     Recipe {
         engine,

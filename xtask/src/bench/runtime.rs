@@ -16,7 +16,7 @@ use crate::engines::{self, Engines};
 use crate::setup;
 use crate::shell::{self, Doing, Failure, Result, cargo, say};
 
-const RUNTIMES: [&str; 2] = ["docker", "podman"];
+pub(crate) const RUNTIMES: [&str; 2] = ["docker", "podman"];
 /// How many are made at a time in the parallel rounds.
 const TOGETHER: usize = 10;
 
@@ -181,9 +181,11 @@ impl<'e> Bench<'e> {
         let count = many.to_string();
         let direct = || Command::new(self.release.join("gx-bench-direct"));
         let listed = shell::read(direct().args(["many", runtime, &count, &self.node_id]))
-            .and_then(|_| self.list_often(&["list", "--all"], many));
+            .and_then(|_| self.list_often(runtime, many));
         shell::read(direct().args(["few", runtime, &count]))?;
-        let median = report.row(format!("{runtime}: gx list of {many} containers"), listed?);
+        let (listed, own) = listed?;
+        let median = report.row(format!("{runtime}: gx list of {many} containers"), listed);
+        report.row(format!("{runtime}: `{runtime} ps --all` of {many} containers"), own);
         report.verdict(
             format!("{runtime}: gx list of {many} in at most 100 ms"),
             format!("{median:.1} ms"),
@@ -192,17 +194,28 @@ impl<'e> Bench<'e> {
         Ok(())
     }
 
-    fn list_often(&self, arguments: &[&str], many: usize) -> Result<Sample> {
+    /// Lists in turn with gx and with the engine's own program.
+    fn list_often(&self, runtime: &str, many: usize) -> Result<(Sample, Sample)> {
         let list = || {
             let mut gx = gx(self.engines, &self.release, &self.folder);
-            gx.args(arguments);
+            gx.args(["list", "--all"]);
             gx
+        };
+        let own = || {
+            let mut own = if runtime == "docker" { self.engines.docker() } else { self.engines.podman() };
+            own.args(["ps", "--all"]);
+            own
         };
         let lines = shell::read(&mut list())?.lines().count();
         if lines <= many {
             return Err(Failure::Because(format!("gx list shows {lines} lines for {many} containers")));
         }
-        (0..20).map(|_| time(&mut list())).collect()
+        let (mut ours, mut theirs) = (Sample::default(), Sample::default());
+        for _ in 0..20 {
+            ours.push(time(&mut list())?);
+            theirs.push(time(&mut own())?);
+        }
+        Ok((ours, theirs))
     }
 
     /// CPU time of the program itself.
@@ -248,7 +261,9 @@ impl<'e> Bench<'e> {
                 };
                 let create = move |n| {
                     let mut gx = start();
-                    gx.args(["create", "--runtime", runtime, "--name", &name(n), "gx-busybox", "--"]);
+                    // What the guest takes is measured apart, by `bench access`.
+                    gx.args(["create", "--no-guest", "--runtime", runtime, "--name", &name(n)]);
+                    gx.args(["gx-busybox", "--"]);
                     gx.args(["sleep", "600"]);
                     gx
                 };
@@ -338,7 +353,7 @@ impl Way {
 }
 
 /// gx with a configuration and data of the bench's own.
-fn gx(engines: &Engines, release: &std::path::Path, folder: &tempfile::TempDir) -> Command {
+pub(crate) fn gx(engines: &Engines, release: &std::path::Path, folder: &tempfile::TempDir) -> Command {
     let mut gx = Command::new(release.join("gx"));
     for name in ["GX_ON", "GX_RUNTIME"] {
         gx.env_remove(name);
