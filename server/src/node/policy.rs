@@ -31,7 +31,9 @@ const NAME_MAX: usize = 60;
 
 /// What the processes of anybody's container may do at most: what ordinary images need to install and serve, and
 /// nothing that touches the machine (capabilities(7)).
-const CAPABILITIES: [&str; 10] = [
+const CAPABILITIES: [&str; 11] = [
+    // Without it OpenSSH's server ends every login: it may only add to the kernel's audit log.
+    "AUDIT_WRITE",
     "CHOWN",
     "DAC_OVERRIDE",
     "FOWNER",
