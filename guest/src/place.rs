@@ -85,6 +85,11 @@ impl Place {
         self.in_etc("hosts")
     }
 
+    /// The container's name servers.
+    pub(crate) fn resolv_conf(&self) -> PathBuf {
+        self.in_etc("resolv.conf")
+    }
+
     fn in_etc(&self, name: &str) -> PathBuf {
         self.etc.join(name)
     }
