@@ -187,13 +187,28 @@ async fn accept(listener: TcpListener, config: Arc<Config>, guest: Arc<Guest>) {
             continue;
         };
         let Ok(place) = places.clone().try_acquire_owned() else { continue };
-        let (config, guest) = (config.clone(), guest.clone());
+        let (config, guest, places) = (config.clone(), guest.clone(), places.clone());
         tokio::spawn(async move {
             attend(stream, peer, config, guest).await;
             drop(place);
+            if places.available_permits() == CONNECTIONS {
+                give_back();
+            }
         });
     }
 }
+
+/// Gives memory back to the system: the allocator keeps what a crowd needed, though nobody is here any more.
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "the C library's own call")]
+fn give_back() {
+    // SAFETY: it may be called at any time.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// Other C libraries give it back by themselves.
+#[cfg(not(target_env = "gnu"))]
+fn give_back() {}
 
 /// One connection, from the first byte to the last.
 async fn attend(stream: TcpStream, peer: SocketAddr, config: Arc<Config>, guest: Arc<Guest>) {

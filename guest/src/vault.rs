@@ -130,10 +130,15 @@ impl Vault {
             state.password = Some(Digest::of(password.reveal()));
         }
         let state = serde_json::to_vec(state).map_err(io::Error::other)?;
-        if let Some(password) = &credentials.vnc_password {
-            self.write_vnc_password(place, password)?;
+        match write(&place.state(), &state, None) {
+            // Nothing can be kept there, and nothing was before.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {}
+            written => written?,
         }
-        write(&place.state(), &state, None)
+        match &credentials.vnc_password {
+            Some(password) => self.write_vnc_password(place, password),
+            None => Ok(()),
+        }
     }
 
     fn take_in(&mut self, place: &Place, settings: Settings) {
