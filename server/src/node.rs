@@ -18,6 +18,7 @@ use gx_host::{HostOptions, PluginHost};
 use crate::error::{Result, ServerError};
 
 mod admission;
+mod aside;
 mod caller;
 mod containers;
 mod create;

@@ -97,6 +97,18 @@ fn a_server_keeps_nvml_open_and_opens_it_anew_when_it_must() {
 }
 
 #[test]
+fn a_driver_that_hangs_holds_nothing_else_up() {
+    let machine = Machine::new(1, "[client]\nruntime = \"podman\"\n");
+    machine.faults("hang memory");
+    let specs = machine.here.json(&["specs"]);
+    assert_eq!(specs["gpus"], json!([]));
+    assert!(specs["hostname"].as_str().is_some_and(|name| !name.is_empty()), "{specs}");
+    let refused = machine.here.gx(&["create", "--gpus", "1", IMAGE]);
+    let expected = "error: cannot tell which GPUs are free: their driver does not answer\n  hint: nvidia-smi";
+    assert!(refused.code == 4 && refused.stderr.starts_with(expected), "{refused:?}");
+}
+
+#[test]
 fn docker_gives_each_container_gpus_of_its_own() {
     each_has_its_own("docker");
 }

@@ -5,6 +5,7 @@
  *
  *     gpu UUID              a GPU; its index is its place
  *     fail CALL WHICH CODE  CALL fails with this number for the GPU with this uuid, or for `any`
+ *     hang CALL             CALL never returns
  *
  * CALL is init, driver, count, handle, uuid, name, memory, utilization, temperature, clock, clock_max, compute or
  * graphics. Each init and shutdown is noted in the file with `.log` behind its name. Numbers and structures are those
@@ -14,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { SUCCESS = 0, INVALID_ARGUMENT = 2, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7, UNKNOWN = 999 };
 
@@ -46,6 +48,7 @@ static int fault(const char *call, const char *uuid) {
     FILE *file = script();
     if (!file) return UNKNOWN;
     while (fgets(line, sizeof line, file)) {
+        if (sscanf(line, "hang %79s", name) == 1 && strcmp(name, call) == 0) pause();
         int fits = sscanf(line, "fail %79s %79s %d", name, which, &code) == 3 && strcmp(name, call) == 0;
         if (fits && (strcmp(which, "any") == 0 || strcmp(which, uuid) == 0)) found = code;
     }

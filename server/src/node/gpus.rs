@@ -60,9 +60,12 @@ impl GpuOrder {
     /// [`ServerError::NoGpu`], [`ServerError::OverLimit`], [`ServerError::GpusTaken`];
     /// [`ServerError::GpusUnknown`] when the driver or an engine does not answer.
     pub(super) async fn look(&self) -> Result<Gpus> {
-        let silent = |why: String| ServerError::GpusUnknown { why, hint: None };
-        let (sample, holders) = tokio::join!(self.sampler.now(), self.holders());
-        let there = sample.ok_or_else(|| silent("their driver does not answer".to_owned()))?.gpus;
+        let silent = || ServerError::GpusUnknown {
+            why: "their driver does not answer".to_owned(),
+            hint: Some("nvidia-smi on the host shows whether it hangs".to_owned()),
+        };
+        let (there, holders) = tokio::join!(self.sampler.gpus(), self.holders());
+        let there = there.ok_or_else(silent)?;
         let holders = holders
             .map_err(|error| ServerError::GpusUnknown { hint: error.hint(), why: error.to_string() })?;
         if let Some(own) = holders.iter().find(|holder| holder.key.as_ref() == Some(&self.key)) {

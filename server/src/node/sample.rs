@@ -1,18 +1,15 @@
-//! What the machine is and has, read from the system on a thread of its own: a driver or a file system may hang, and
-//! then nothing else must.
-//!
-//! A server samples from time to time; in local use the machine is read when somebody asks.
+//! What the machine is and has, read from the system. A server samples from time to time; in local use the
+//! machine is read when somebody asks.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use gx_core::Timestamp;
 use gx_core::api::{CpuSpecs, GpuSpecs, SpaceSpecs};
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
-use tokio::sync::oneshot;
 
+use super::aside::Aside;
 use super::nvml::Nvidia;
 use super::policy::Machine;
 
@@ -20,10 +17,6 @@ use super::policy::Machine;
 const INTERVAL: Duration = Duration::from_secs(15);
 /// How old a sample may be before whoever asks waits for a new one.
 const FRESH: Duration = Duration::from_secs(45);
-/// How long a new sample is waited for.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How many may wait for a new sample at a time.
-const WAITING_MAX: usize = 64;
 
 /// The machine at one moment.
 #[derive(Debug, Clone, Default)]
@@ -36,80 +29,83 @@ pub(crate) struct Sample {
     pub(crate) disk: SpaceSpecs,
     pub(crate) load: [f64; 3],
     pub(crate) gpus: Vec<GpuSpecs>,
-    /// When all this was read; `None` when the machine does not answer.
+    /// When the machine was read; `None` when it does not answer.
     pub(crate) at: Option<Timestamp>,
 }
 
-type Ask = oneshot::Sender<Sample>;
-
-/// Reads the machine. The thread begins with the first sample and ends with this.
+/// Reads the machine, and its GPUs apart: their driver hangs more easily than the rest.
 #[derive(Debug)]
 pub(crate) struct Sampler {
     data: PathBuf,
-    asks: OnceLock<SyncSender<Ask>>,
-    last: Mutex<Option<(Instant, Sample)>>,
+    machine: Aside<Sample>,
+    gpus: Aside<Vec<GpuSpecs>>,
+    last: Mutex<Last>,
+}
+
+/// The last sample, and when it was whole.
+#[derive(Debug, Clone, Default)]
+struct Last {
+    at: Option<Instant>,
+    sample: Sample,
 }
 
 impl Sampler {
     /// Makes one that reads the size of the disk with this folder.
     pub(crate) fn new(data: &Path) -> Self {
-        Self { data: data.to_owned(), asks: OnceLock::new(), last: Mutex::default() }
+        let (machine, gpus) = (Aside::new("gx-machine"), Aside::new("gx-nvml"));
+        Self { data: data.to_owned(), machine, gpus, last: Mutex::default() }
     }
 
     /// Samples for ever.
     pub(crate) async fn keep(&self) {
         loop {
-            if self.now().await.is_none() {
-                tracing::warn!("the machine cannot be read: a driver or a file system does not answer");
-            }
+            self.now().await;
             tokio::time::sleep(INTERVAL).await;
         }
     }
 
-    /// Returns the last sample while it is fresh; else a new one, or what there is when the machine does not answer.
+    /// Returns the last sample while it is fresh, else a new one.
     pub(crate) async fn recent(&self) -> Sample {
-        let last = self.last();
-        match last {
-            Some((at, sample)) if at.elapsed() < FRESH => sample,
-            last => self.now().await.or(last.map(|(_, sample)| sample)).unwrap_or_default(),
+        let Last { at, sample } = self.last().clone();
+        if at.is_some_and(|at| at.elapsed() < FRESH) { sample } else { self.now().await }
+    }
+
+    /// Reads the machine. What does not answer in time remains as it was, but GPUs that do not are none.
+    async fn now(&self) -> Sample {
+        tokio::join!(self.read_machine(), self.gpus());
+        let mut last = self.last();
+        last.at = Some(Instant::now());
+        last.sample.clone()
+    }
+
+    async fn read_machine(&self) {
+        let data = self.data.clone();
+        match self.machine.read(move || move || read(&data)).await {
+            Some(read) => {
+                let mut last = self.last();
+                let gpus = std::mem::take(&mut last.sample.gpus);
+                last.sample = Sample { gpus, ..read };
+            }
+            None => tracing::warn!("the machine cannot be read: a file system does not answer"),
         }
     }
 
-    /// Reads the machine; `None` when it does not answer in time.
-    pub(crate) async fn now(&self) -> Option<Sample> {
-        let (answer, answered) = oneshot::channel();
-        self.asks.get_or_init(|| start(self.data.clone())).try_send(answer).ok()?;
-        let sample = tokio::time::timeout(PATIENCE, answered).await.ok()?.ok()?;
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), sample.clone()));
-        Some(sample)
-    }
-
-    fn last(&self) -> Option<(Instant, Sample)> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-fn start(data: PathBuf) -> SyncSender<Ask> {
-    let (sender, asks) = mpsc::sync_channel(WAITING_MAX);
-    let thread = std::thread::Builder::new().name("gx-sample".to_owned());
-    if let Err(error) = thread.spawn(move || answer(&asks, &data)) {
-        tracing::warn!(%error, "no thread to read the machine with");
-    }
-    sender
-}
-
-/// Answers all who ask by the time a sample begins with that one.
-fn answer(asks: &Receiver<Ask>, data: &Path) {
-    let mut nvidia = Nvidia::default();
-    while let Ok(first) = asks.recv() {
-        let waiting: Vec<Ask> = std::iter::once(first).chain(asks.try_iter()).collect();
-        if waiting.iter().all(Ask::is_closed) {
-            continue;
+    /// Reads the GPUs; `None` when their driver does not answer in time.
+    pub(crate) async fn gpus(&self) -> Option<Vec<GpuSpecs>> {
+        let nvidia = || {
+            let mut nvidia = Nvidia::default();
+            move || nvidia.read()
+        };
+        let gpus = self.gpus.read(nvidia).await;
+        if gpus.is_none() {
+            tracing::warn!("the driver of the GPUs does not answer");
         }
-        let sample = read(data, &mut nvidia);
-        for ask in waiting {
-            let _ = ask.send(sample.clone()); // who is gone needs no answer
-        }
+        self.last().sample.gpus = gpus.clone().unwrap_or_default();
+        gpus
+    }
+
+    fn last(&self) -> MutexGuard<'_, Last> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -122,7 +118,7 @@ pub(crate) fn machine() -> Machine {
     Machine { milli_cpus: threads.saturating_mul(1_000), memory_bytes }
 }
 
-fn read(data: &Path, nvidia: &mut Nvidia) -> Sample {
+fn read(data: &Path) -> Sample {
     let what = RefreshKind::nothing()
         .with_memory(MemoryRefreshKind::nothing().with_ram())
         .with_cpu(CpuRefreshKind::nothing());
@@ -141,7 +137,7 @@ fn read(data: &Path, nvidia: &mut Nvidia) -> Sample {
         memory: system.as_ref().map(memory).unwrap_or_default(),
         disk: disk(data),
         load: System::load_average().map_or([0.0; 3], |load| [load.one, load.five, load.fifteen]),
-        gpus: nvidia.read(),
+        gpus: Vec::new(),
         at: Some(Timestamp::from_unix(Timestamp::from(SystemTime::now()).unix())),
     }
 }
@@ -191,7 +187,7 @@ mod tests {
     #[tokio::test]
     async fn the_machine_is_read() {
         let sampler = Sampler::new(Path::new("/"));
-        let sample = sampler.now().await.unwrap();
+        let sample = sampler.now().await;
         assert!(sample.cpu.threads > 0);
         assert!(sample.memory.total_bytes > sample.memory.free_bytes);
         assert!(sample.disk.total_bytes >= sample.disk.free_bytes && sample.disk.total_bytes > 0);
@@ -203,19 +199,10 @@ mod tests {
     async fn whoever_asks_soon_again_gets_the_same_sample() {
         let sampler = Sampler::new(Path::new("/"));
         sampler.recent().await;
-        let (first, _) = sampler.last().unwrap();
+        let first = sampler.last().at;
         sampler.recent().await;
-        assert_eq!(sampler.last().unwrap().0, first);
-        sampler.now().await.unwrap();
-        assert_ne!(sampler.last().unwrap().0, first);
-    }
-
-    #[tokio::test]
-    async fn whoever_asks_when_too_many_wait_is_not_held_up() {
-        let sampler = Sampler::new(Path::new("/"));
-        let (sender, _asks) = mpsc::sync_channel(0); // nobody is there to take it
-        sampler.asks.set(sender).unwrap();
-        assert!(sampler.now().await.is_none());
-        assert_eq!(sampler.recent().await.at, None);
+        assert_eq!(sampler.last().at, first);
+        sampler.now().await;
+        assert_ne!(sampler.last().at, first);
     }
 }
