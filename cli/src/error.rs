@@ -314,6 +314,9 @@ impl From<ServerError> for CliError {
             | ServerError::NoFreePort { .. }
             | ServerError::NoGpu { .. }
             | ServerError::GpusTaken { .. }
+            | ServerError::ForeignImage { .. }
+            | ServerError::NoSsh { .. }
+            | ServerError::Refused { .. }
             | ServerError::NameTaken { .. }
             | ServerError::NameInUse { .. }
             | ServerError::KeyReused

@@ -85,6 +85,14 @@ impl Client {
         self.value(self.http.delete(url), &Output::null()).await
     }
 
+    /// Makes new passwords for a container, and returns it with them.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn passwd(&self, reference: &str) -> Result<ContainerInfo> {
+        self.value(self.http.post(self.container_url(reference, "passwd")), &Output::null()).await
+    }
+
     /// Waits until a container's main process has ended, and returns how.
     ///
     /// # Errors

@@ -93,7 +93,7 @@ pub struct LimitConfig {
     /// The longest lease; without it a lease may be without end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Span>,
-    /// The host's ports that containers may have.
+    /// The host's ports that containers may have; the machine's own user may name any other.
     pub ports: PortRange,
     /// The host's address that published ports listen on.
     pub publish_address: IpAddr,

@@ -214,6 +214,32 @@ pub enum ServerError {
         /// What to do about it.
         hint: Option<String>,
     },
+    /// An image for another kind of machine.
+    #[error("the image {image} is for {platform}, and this host is {host}")]
+    ForeignImage {
+        /// The image.
+        image: ImageRef,
+        /// What it is for.
+        platform: String,
+        /// What this host is.
+        host: String,
+    },
+    /// SSH is a must, and the container cannot have it.
+    #[error("the container cannot have SSH: {why}")]
+    NoSsh {
+        /// Why.
+        why: String,
+    },
+    /// The guest does not take what it is told.
+    #[error("the guest of {name} ended with {code}: {said}")]
+    Refused {
+        /// The container.
+        name: String,
+        /// How the guest's program ended.
+        code: i32,
+        /// What it said.
+        said: String,
+    },
     /// A field of a request is wrong in itself.
     #[error("{message}")]
     Invalid {
@@ -310,6 +336,9 @@ impl ServerError {
                 ErrorCode::ResourceExhausted
             }
             Self::NoGpu { .. }
+            | Self::ForeignImage { .. }
+            | Self::NoSsh { .. }
+            | Self::Refused { .. }
             | Self::Locked { .. }
             | Self::NotRunning { .. }
             | Self::NoService { .. }
@@ -326,7 +355,8 @@ impl ServerError {
     pub fn field(&self) -> Option<String> {
         match self {
             Self::UnknownRuntime { .. } => Some("runtime".to_owned()),
-            Self::NoImage { .. } => Some("image".to_owned()),
+            Self::NoImage { .. } | Self::ForeignImage { .. } => Some("image".to_owned()),
+            Self::NoSsh { .. } => Some("ssh_keys".to_owned()),
             Self::OverLimit { field, .. } => Some((*field).to_owned()),
             Self::PortOutside { .. } | Self::AddressOutside { .. } | Self::NoFreePort { .. } => {
                 Some("ports".to_owned())
@@ -346,6 +376,7 @@ impl ServerError {
             | Self::NotRunning { .. }
             | Self::NoService { .. }
             | Self::Unpublished { .. }
+            | Self::Refused { .. }
             | Self::NoAnswer { .. }
             | Self::Full { .. }
             | Self::NotAllowed { .. }
@@ -370,6 +401,7 @@ impl ServerError {
             Self::NoContainer { near: None, .. } => Some("gx list shows all containers".to_owned()),
             Self::Unlisted { why, .. } => why.hint.clone(),
             Self::Ambiguous { .. } => Some("give more of the id, or the name".to_owned()),
+            Self::Refused { .. } => Some("a container made anew has a guest of its own".to_owned()),
             Self::NotRunning { name, .. } => Some(format!("gx start {name}")),
             Self::NoService { service: Service::Ssh, .. } => {
                 Some("it was made with --no-guest, or its image can have no guest".to_owned())
@@ -402,6 +434,10 @@ impl ServerError {
             Self::NoGpu { .. } => Some("gx specs shows the GPUs of a host".to_owned()),
             Self::GpusTaken { names, others, .. } => Some(holders_of_gpus(names, *others)),
             Self::GpusUnknown { hint, .. } => hint.clone(),
+            Self::ForeignImage { host, .. } => {
+                Some(format!("pull or build one for {host}; or let the kernel emulate it (qemu-user-static)"))
+            }
+            Self::NoSsh { .. } => Some("leave out the keys, and it is made without SSH".to_owned()),
             Self::NameTaken { .. } | Self::NameInUse { .. } => {
                 Some("choose another name, or leave it out".to_owned())
             }

@@ -17,6 +17,7 @@ use gx_host::{HostOptions, PluginHost};
 
 use crate::error::{Result, ServerError};
 
+mod access;
 mod admission;
 mod aside;
 mod caller;
@@ -24,6 +25,7 @@ mod containers;
 mod create;
 mod gpus;
 mod guest_program;
+mod guest;
 mod health;
 mod images;
 mod key;
@@ -32,6 +34,8 @@ mod lock;
 mod make;
 mod names;
 mod nvml;
+mod passwd;
+mod platform;
 mod policy;
 mod ports;
 mod pulls;
@@ -40,12 +44,15 @@ mod resolve;
 mod runtimes;
 mod sample;
 mod shipped;
+mod secrets;
 mod specs;
 mod tasks;
 mod tunnel;
 
 pub use caller::Caller;
 pub(crate) use lock::ServerLock;
+#[cfg(test)]
+pub(crate) use platform::architecture;
 pub use recover::RecoverReport;
 
 use containers::{info, timely};
@@ -70,7 +77,7 @@ pub struct NodeOptions {
 ///
 /// A container is referred to by its id, the beginning of it while unique, or its name.
 pub struct Node {
-    id: NodeId,
+    key: key::NodeKey,
     limits: LimitConfig,
     machine: policy::Machine,
     data: PathBuf,
@@ -89,7 +96,7 @@ pub struct Node {
 
 impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Node").field("id", &self.id).field("data", &self.data).finish_non_exhaustive()
+        f.debug_struct("Node").field("id", &self.id()).field("data", &self.data).finish_non_exhaustive()
     }
 }
 
@@ -115,7 +122,7 @@ impl Node {
         make_private_folder(&data)?;
         let plugins = PluginHost::open(plugins).map_err(|error| ServerError::Plugins(Box::new(error)))?;
         Ok(Arc::new(Self {
-            id: key::open(&data)?,
+            key: key::open(&data)?,
             limits: config.server.limits,
             machine: sample::machine(),
             runtimes: Arc::new(runtimes::Runtimes::new(built_in, plugins, &data)),
@@ -135,7 +142,7 @@ impl Node {
 
     /// Returns the node's identity.
     pub fn id(&self) -> NodeId {
-        self.id
+        self.key.id()
     }
 
     /// Returns the node's plugins.
@@ -268,7 +275,8 @@ impl Node {
             .map_err(ServerError::of(&found.name))
     }
 
-    /// Runs a command in a container and returns how it ended, once its output is written.
+    /// Runs a command in a container and returns how it ended, once its output is written. Without a user it runs as
+    /// whom the main process does.
     ///
     /// # Errors
     /// [`ServerError::Invalid`] without a command; those of a reference; [`ServerError::Runtime`].
@@ -285,6 +293,7 @@ impl Node {
         }
         let found = self.resolve(caller, reference).await?;
         let id = found.container.id.clone();
+        let spec = ExecSpec { user: spec.user.or_else(|| access::user(&found.container)), ..spec };
         found.runtime.exec(id, spec, input, out).await.map_err(ServerError::of(&found.name))
     }
 

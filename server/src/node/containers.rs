@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use gx_core::api::{ContainerInfo, PublishedPort, UnavailableRuntime};
+use gx_core::api::{ContainerInfo, UnavailableRuntime};
 use gx_core::container::label;
 use gx_core::runtime::{ListFilter, list_all};
 use gx_core::{Container, Gpus, NodeId, PluginName, Runtime};
 
 use super::Node;
+use super::access;
 use super::caller::Caller;
 use crate::error::{Result, ServerError};
 
@@ -69,7 +70,7 @@ impl Node {
     }
 
     fn filter(&self, labels: &[(&str, &str)]) -> ListFilter {
-        let ours = (label::HOST.to_owned(), Some(self.id.to_string()));
+        let ours = (label::HOST.to_owned(), Some(self.id().to_string()));
         let others = labels.iter().map(|(key, value)| ((*key).to_owned(), Some((*value).to_owned())));
         ListFilter { labels: BTreeMap::from_iter(others.chain([ours])), ..ListFilter::default() }
     }
@@ -113,7 +114,7 @@ fn own_labels(labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Returns what the API tells of a container.
+/// Returns what the API tells of a container; no secrets.
 pub(crate) fn info(runtime: &PluginName, container: Container) -> ContainerInfo {
     let labels = &container.labels;
     let time = |key| labels.get(key).and_then(|text: &String| text.parse().ok());
@@ -128,12 +129,12 @@ pub(crate) fn info(runtime: &PluginName, container: Container) -> ContainerInfo 
         expires_at: time(label::EXPIRES),
         gpus: gpus.unwrap_or_default(),
         labels: own_labels(labels),
+        ports: access::ports(&container),
+        ssh: access::ssh(&container),
+        vnc: access::vnc(&container),
         id: container.id,
         image: container.image,
         exit: container.exit,
-        ports: container.ports.into_iter().map(PublishedPort::of).collect(),
-        ssh: None,
-        vnc: None,
         idle_s: None,
     }
 }

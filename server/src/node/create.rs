@@ -8,8 +8,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use gx_core::api::{ContainerInfo, CreateRequest, PullPolicy};
+use gx_core::api::{ContainerInfo, CreateRequest};
 use gx_core::container::label;
+use gx_core::image::Image;
 use gx_core::runtime::Feature;
 use gx_core::stream::Output;
 use gx_core::{
@@ -20,14 +21,17 @@ use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
 use super::Node;
+use super::access;
 use super::caller::{Caller, Verb, authorize};
 use super::containers::{Found, Listing, info, name_of, timely};
 use super::gpus::GpuOrder;
-use super::key::to_hex;
-use super::make::{LOCK_PATIENCE, Making};
+use super::guest::{self, Package, Plan};
+use super::key::{NodeKey, to_hex};
+use super::make::{LOCK_PATIENCE, Making, put};
 use super::names::{name_for, new_key};
 use super::policy::{self, Grant};
 use super::ports::{HostPort, PortWish};
+use super::secrets::{self, Secrets};
 use crate::error::{Result, ServerError};
 
 /// What goes before a container's name to make the engine's.
@@ -49,8 +53,8 @@ struct Order {
 struct Place {
     name: PluginName,
     runtime: Arc<dyn Runtime>,
-    /// Whether the image is there and need not be fetched.
-    has_image: bool,
+    /// The image, where it is there and need not be fetched.
+    image: Option<Image>,
     /// The GPUs that are asked for, and those that would be chosen now.
     gpus: Option<(GpuOrder, Gpus)>,
 }
@@ -74,7 +78,7 @@ impl Node {
         authorize(caller, Verb::Create, None)?;
         let order = self.order(caller, request, key.unwrap_or_else(new_key))?;
         let wish = PortWish { ports: order.request.ports.clone(), extra: order.request.extra_ports };
-        let wish = wish.check(&self.limits)?;
+        let mut wish = wish.check(&self.limits, caller)?;
         let turn = self.admission.one_at_a_time(&order.key).await;
         let ticket = self.admission.enter(order.name.to_string());
         // Else what is listed as made and not started could be swept before it is started.
@@ -86,22 +90,27 @@ impl Node {
             return Ok(done);
         }
         drop(unswept);
-        let Place { name, runtime, has_image, gpus } = place?;
+        let Place { name, runtime, image, gpus } = place?;
         order.check_name(&listing)?;
         let names = listing.found.iter().map(|found| name_of(&found.container).to_owned());
         ticket.admit(names, self.limits.containers)?;
+        let image = match image {
+            None if !order.request.dry_run => Some(self.provide(&name, &runtime, &order.request, out).await?),
+            there_or_rehearsed => there_or_rehearsed,
+        };
+        let plan = self.plan(&order, &name, &runtime, image.as_ref()).await?;
+        plan.iter().flat_map(Plan::ports).for_each(|port| wish.add(port, &self.limits));
+        let spec = order.spec(&self.key, image.as_ref(), plan.as_ref(), SystemTime::now());
         if order.request.dry_run {
             let gpus = gpus.map(|(_, gpus)| gpus).unwrap_or_default();
-            return self.rehearse(order, name, gpus, &wish, &taken_ports(&listing));
-        }
-        if !has_image {
-            self.provide(&name, &runtime, &order.request, out).await?;
+            return self.rehearse(&order.key, name, spec, gpus, &wish, &taken_ports(&listing));
         }
         self.runtimes.mark_used(&name)?;
         let making = Making {
             name: name.clone(),
             runtime: runtime.clone(),
-            spec: order.spec(self.id, SystemTime::now()),
+            package: plan.map(|plan| order.package(&plan, &self.key)),
+            spec,
             gpus: gpus.map(|(order, _)| order),
             wish,
             limits: self.limits.clone(),
@@ -126,13 +135,35 @@ impl Node {
         let name = self.runtime_or_default(request.runtime.clone()).await?;
         let runtime = self.runtimes.get(&name).await?;
         let gpus = self.gpus(caller, order, &name, &runtime).await?;
-        let has_image =
-            request.pull != PullPolicy::Always && self.has_image(&name, &runtime, &request.image).await?;
-        Ok(Place { name, runtime, has_image, gpus })
+        let image = self.image_there(&name, &runtime, request).await?;
+        Ok(Place { name, runtime, image, gpus })
+    }
+
+    /// Decides whether the container gets the guest, and with what.
+    async fn plan(
+        &self,
+        order: &Order,
+        name: &PluginName,
+        runtime: &Arc<dyn Runtime>,
+        image: Option<&Image>,
+    ) -> Result<Option<Plan>> {
+        let Some(image) = image else { return Ok(None) };
+        self.check_platform(name, runtime, &order.request, image).await?;
+        let can = timely(name, async { runtime.capabilities().await.map_err(ServerError::of(name)) }).await?;
+        match guest::plan(&order.request, image, &can) {
+            Ok(plan) => Ok(Some(plan)),
+            Err(why) if order.request.require_ssh => Err(ServerError::NoSsh { why: why.to_string() }),
+            Err(why) => {
+                tracing::debug!(container = %order.name, %why, "there will be no guest in it");
+                Ok(None)
+            }
+        }
     }
 
     fn made(&self, name: &PluginName, container: Container) -> ContainerInfo {
-        let made = info(name, container);
+        let nonce = access::nonce(&container).unwrap_or_default().to_owned();
+        let mut made = info(name, container);
+        access::tell(&mut made, &Secrets::new(&self.key, &nonce));
         self.leases.learn(&made);
         tracing::info!(container = %made.name, runtime = %name, image = %made.image, "made a container");
         made
@@ -141,7 +172,7 @@ impl Node {
     fn order(&self, caller: &Caller, request: CreateRequest, key: IdempotencyKey) -> Result<Order> {
         policy::check(&request)?;
         let grant = policy::grant(&request, &self.limits, self.machine)?;
-        let owner = caller.owner(self.id);
+        let owner = caller.owner(self.id());
         let key = match caller {
             Caller::Host => key.as_str().to_owned(),
             Caller::Node(id) => format!("{}:{}", id.short(), key.as_str()), // a key is its caller's own
@@ -163,13 +194,32 @@ impl Node {
             return Err(ServerError::KeyReused);
         }
         let id = container.id.clone();
-        let finished = timely(name, async {
-            if container.state == ContainerState::Created {
-                runtime.start(id.clone()).await.map_err(ServerError::of(name))?;
-            }
-            runtime.inspect(id).await.map_err(ServerError::of(name))
-        });
-        Ok(Some(self.made(name, finished.await?)))
+        let of = ServerError::of(name);
+        if container.state == ContainerState::Created {
+            self.finish(order, name, runtime, container).await?;
+        }
+        let inspected = timely(name, async { runtime.inspect(id).await.map_err(&of) });
+        Ok(Some(self.made(name, inspected.await?)))
+    }
+
+    /// Starts what a crash has left half made.
+    async fn finish(
+        &self,
+        order: &Order,
+        name: &PluginName,
+        runtime: &Arc<dyn Runtime>,
+        container: &Container,
+    ) -> Result<()> {
+        if access::nonce(container).is_some() {
+            let image = self.image_of(name, runtime, &order.request.image).await?;
+            let plan = self.plan(order, name, runtime, image.as_ref()).await?;
+            let plan =
+                plan.ok_or_else(|| ServerError::Internal("what had a guest can have none".to_owned()))?;
+            let package = order.package(&plan, &self.key);
+            timely(name, put(name, runtime, &container.id, &package)).await?;
+        }
+        let start = async { runtime.start(container.id.clone()).await.map_err(ServerError::of(name)) };
+        timely(name, start).await
     }
 
     /// Looks whether the GPUs that are asked for could be had now, before anything is fetched or made.
@@ -186,7 +236,7 @@ impl Node {
         let order = GpuOrder {
             asked: order.request.gpus.clone(),
             caller: caller.clone(),
-            host: self.id,
+            host: self.id(),
             key: order.key.clone(),
             limits: self.limits.clone(),
             runtime: name.clone(),
@@ -205,14 +255,14 @@ impl Node {
     /// Returns what would be made.
     fn rehearse(
         &self,
-        order: Order,
+        key: &str,
         name: PluginName,
+        mut spec: ContainerSpec,
         gpus: Gpus,
         wish: &PortWish,
         taken: &BTreeSet<HostPort>,
     ) -> Result<ContainerInfo> {
-        let chosen = self.ports.choose(wish, &self.limits, taken, seed(&order.key))?;
-        let mut spec = order.spec(self.id, SystemTime::now());
+        let chosen = self.ports.choose(wish, &self.limits, taken, seed(key))?;
         spec.labels.insert(label::GPUS.to_owned(), gpus.to_string());
         let container = Container {
             id: "dry-run".parse().expect("letters and '-' are an id"),
@@ -268,7 +318,36 @@ impl Order {
         }
     }
 
-    fn spec(&self, host: NodeId, now: SystemTime) -> ContainerSpec {
+    fn nonce(&self) -> String {
+        secrets::nonce(&self.key, &self.digest)
+    }
+
+    /// Returns what is copied into the container before it starts.
+    fn package(&self, plan: &Plan, key: &NodeKey) -> Package {
+        plan.pack(&self.request.ssh_keys, &Secrets::new(key, &self.nonce()))
+    }
+
+    /// Returns what the engine is asked for.
+    fn spec(
+        &self,
+        key: &NodeKey,
+        image: Option<&Image>,
+        plan: Option<&Plan>,
+        now: SystemTime,
+    ) -> ContainerSpec {
+        let mut spec = self.plain_spec(key.id(), now);
+        if let Some(plan) = plan {
+            let nonce = self.nonce();
+            plan.dress(&mut spec, &nonce, &Secrets::new(key, &nonce));
+        }
+        // An engine gives a container the labels of its image, which must not pass for ours.
+        for ours in image.iter().flat_map(|image| image.labels.keys()).filter(|key| key.starts_with("gx.")) {
+            spec.labels.entry(ours.clone()).or_default();
+        }
+        spec
+    }
+
+    fn plain_spec(&self, host: NodeId, now: SystemTime) -> ContainerSpec {
         let request = &self.request;
         let name = self.engine_name().parse().expect("a checked name is short enough for the prefix");
         let mut labels = request.labels.clone();

@@ -1,7 +1,6 @@
 //! The guest's program, as `build.rs` built it.
 
 /// Statically linked, for the platform this is built for; empty where that is not Linux.
-#[allow(dead_code, reason = "what creates containers is about to copy it in")]
 pub(crate) static GUEST: &[u8] = include_bytes!(env!("GX_GUEST_PROGRAM"));
 
 #[cfg(test)]

@@ -90,15 +90,27 @@ impl Node {
         Ok(told(&name, image, copies(&runtime).await))
     }
 
-    /// Returns whether an engine has an image.
-    pub(crate) async fn has_image(
+    /// Returns the image of a request, if the engine has it and may use it as it is.
+    pub(crate) async fn image_there(
+        &self,
+        name: &PluginName,
+        runtime: &Arc<dyn Runtime>,
+        request: &CreateRequest,
+    ) -> Result<Option<Image>> {
+        if request.pull == PullPolicy::Always {
+            return Ok(None);
+        }
+        self.image_of(name, runtime, &request.image).await
+    }
+
+    /// Returns everything about an image, if the engine has it.
+    pub(crate) async fn image_of(
         &self,
         name: &PluginName,
         runtime: &Arc<dyn Runtime>,
         image: &ImageRef,
-    ) -> Result<bool> {
-        let there = timely(name, async { runtime.image(image.clone()).await.map_err(ServerError::of(name)) });
-        Ok(there.await?.is_some())
+    ) -> Result<Option<Image>> {
+        timely(name, async { runtime.image(image.clone()).await.map_err(ServerError::of(name)) }).await
     }
 
     /// Gets the image of a request that the engine does not have, or is not to use as it is.
@@ -108,15 +120,15 @@ impl Node {
         runtime: &Arc<dyn Runtime>,
         request: &CreateRequest,
         out: Output,
-    ) -> Result<()> {
+    ) -> Result<Image> {
         let image = request.image.clone();
-        match request.pull {
-            PullPolicy::Never => Err(self.no_image(name, runtime, &image, None).await),
-            PullPolicy::Missing | PullPolicy::Always => {
-                let pull = PullRequest { image, platform: None, auth: None };
-                self.fetch(name, runtime, pull, out).await.map(drop)
-            }
+        if request.pull == PullPolicy::Never {
+            return Err(self.no_image(name, runtime, &image, None).await);
         }
+        let pull = PullRequest { image: image.clone(), platform: None, auth: None };
+        let pulled = self.fetch(name, runtime, pull, out).await?;
+        // Only this tells what the image runs.
+        Ok(self.image_of(name, runtime, &image).await?.unwrap_or(pulled))
     }
 
     async fn fetch(

@@ -7,10 +7,41 @@ use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
 use gx_core::NodeId;
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
 
 use crate::error::{Result, ServerError};
 
 const KEY_FILE: &str = "node.key";
+
+/// A node's identity, and what is derived of its secret. Its `Debug` is silent.
+pub(crate) struct NodeKey {
+    id: NodeId,
+    secret: [u8; 32],
+}
+
+impl std::fmt::Debug for NodeKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeKey").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl NodeKey {
+    /// Returns the public half.
+    pub(crate) fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// Returns a secret for one purpose: HMAC-SHA256 (RFC 2104) of the key and the purpose's words.
+    pub(crate) fn derive(&self, purpose: &[&str]) -> [u8; 32] {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).expect("a key of any length will do");
+        for word in purpose {
+            mac.update(&(word.len() as u64).to_be_bytes());
+            mac.update(word.as_bytes());
+        }
+        mac.finalize().into_bytes().into()
+    }
+}
 
 /// Returns the identity kept in the data folder, making a key on first use.
 ///
@@ -19,7 +50,7 @@ const KEY_FILE: &str = "node.key";
 /// # Errors
 /// [`ServerError::State`] when it cannot be read or written, [`ServerError::Key`] when it is damaged or others can
 /// read it.
-pub(crate) fn open(data: &Path) -> Result<NodeId> {
+pub(crate) fn open(data: &Path) -> Result<NodeKey> {
     let path = data.join(KEY_FILE);
     let secret = match read(&path)? {
         Some(secret) => secret,
@@ -28,7 +59,8 @@ pub(crate) fn open(data: &Path) -> Result<NodeId> {
             read(&path)?.ok_or(ServerError::Key { path, fault: "vanished while it was being made" })?
         }
     };
-    Ok(NodeId::from_bytes(SigningKey::from_bytes(&secret).verifying_key().to_bytes()))
+    let id = NodeId::from_bytes(SigningKey::from_bytes(&secret).verifying_key().to_bytes());
+    Ok(NodeKey { id, secret })
 }
 
 fn read(path: &Path) -> Result<Option<[u8; 32]>> {
@@ -113,16 +145,26 @@ mod tests {
     fn the_key_is_made_once_and_is_private() {
         let data = tempfile::tempdir().unwrap();
         let first = open(data.path()).unwrap();
-        assert_eq!(open(data.path()).unwrap(), first);
+        assert_eq!(open(data.path()).unwrap().id(), first.id());
         assert_eq!(fs::metadata(data.path().join(KEY_FILE)).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(data.path()).unwrap().count(), 1, "no draft is left behind");
+    }
+
+    #[test]
+    fn what_is_derived_differs_by_key_and_purpose_and_says_nothing_of_the_key() {
+        let (data, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let key = open(data.path()).unwrap();
+        assert_eq!(key.derive(&["a", "b"]), open(data.path()).unwrap().derive(&["a", "b"]));
+        assert_ne!(key.derive(&["a", "b"]), key.derive(&["ab"]));
+        assert_ne!(key.derive(&["a"]), open(other.path()).unwrap().derive(&["a"]));
+        assert!(!format!("{key:?}").contains(&to_hex(&key.secret)));
     }
 
     #[test]
     fn two_that_start_together_agree() {
         let data = tempfile::tempdir().unwrap();
         let ids: Vec<NodeId> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| open(data.path()).unwrap())).collect();
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| open(data.path()).unwrap().id())).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         assert!(ids.iter().all(|id| *id == ids[0]));

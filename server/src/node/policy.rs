@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use gx_core::api::CreateRequest;
 use gx_core::config::LimitConfig;
+use gx_core::ssh::PublicKey;
 use gx_core::units::{Size, Span};
 use gx_core::{Gpus, Resources, Security};
 
@@ -28,6 +29,9 @@ pub(crate) struct Grant {
 
 /// The longest name: the engine's has `gx-` in front of it.
 const NAME_MAX: usize = 60;
+
+/// The most public keys of one container.
+const KEYS_MAX: usize = 64;
 
 /// What the processes of anybody's container may do at most: what ordinary images need to install and serve, and
 /// nothing that touches the machine (capabilities(7)).
@@ -89,7 +93,24 @@ pub(crate) fn check(request: &CreateRequest) -> Result<()> {
     if request.ttl_s == Some(0) {
         return Err(ServerError::invalid("ttl_s", "a lease is at least a second long"));
     }
+    check_ssh(request)?;
     check_ports(request)
+}
+
+fn check_ssh(request: &CreateRequest) -> Result<()> {
+    if request.ssh_keys.len() > KEYS_MAX {
+        let count = request.ssh_keys.len();
+        return Err(ServerError::invalid("ssh_keys", format!("{count} public keys are over {KEYS_MAX}")));
+    }
+    for (number, key) in request.ssh_keys.iter().enumerate() {
+        if let Err(error) = key.parse::<PublicKey>() {
+            return Err(ServerError::invalid(
+                format!("ssh_keys[{number}]"),
+                format!("no public key: {error}"),
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn check_ports(request: &CreateRequest) -> Result<()> {
@@ -262,6 +283,10 @@ mod tests {
         assert_eq!(field(CreateRequest { ttl_s: Some(0), ..request() }), "ttl_s");
         let gpus = "GPU-a,GPU-a".parse().unwrap();
         assert_eq!(field(CreateRequest { gpus, ..request() }), "gpus");
+        let key = PublicKey::ed25519(&[7; 32]).to_string();
+        let private = "-----BEGIN OPENSSH PRIVATE KEY-----".to_owned();
+        assert_eq!(field(CreateRequest { ssh_keys: vec![key.clone(), private], ..request() }), "ssh_keys[1]");
+        assert_eq!(field(CreateRequest { ssh_keys: vec![key; 65], ..request() }), "ssh_keys");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use gx_core::config::{LimitConfig, PortRange};
 use gx_core::{PortRequest, Protocol};
 
+use super::caller::Caller;
 use crate::error::{Result, ServerError};
 
 /// The ports that are promised to containers which are just being made.
@@ -31,13 +32,15 @@ impl PortWish {
         self.extra > 0 || self.ports.iter().any(|port| port.host_port.is_none())
     }
 
-    /// Checks what is asked for by name against the limits, and fills in the address.
+    /// Checks what is asked for by name against the limits, and fills in the address. The machine's own user may have
+    /// any port by its number.
     ///
     /// # Errors
     /// [`ServerError::PortOutside`], [`ServerError::AddressOutside`].
-    pub(crate) fn check(mut self, limits: &LimitConfig) -> Result<Self> {
+    pub(crate) fn check(mut self, limits: &LimitConfig, caller: &Caller) -> Result<Self> {
         for port in &mut self.ports {
             if let Some(asked) = port.host_port
+                && *caller != Caller::Host
                 && !(limits.ports.first..=limits.ports.last).contains(&asked)
             {
                 return Err(ServerError::PortOutside { port: asked, range: limits.ports });
@@ -50,6 +53,14 @@ impl PortWish {
             }
         }
         Ok(self)
+    }
+
+    /// Adds a port of the container, published where the configuration says, unless it is asked for already.
+    pub(crate) fn add(&mut self, port: PortRequest, limits: &LimitConfig) {
+        let inside = |port: &PortRequest| (port.container_port, port.protocol);
+        if !self.ports.iter().any(|asked| inside(asked) == inside(&port)) {
+            self.ports.push(PortRequest { host_address: Some(limits.publish_address), ..port });
+        }
     }
 }
 
@@ -173,7 +184,8 @@ mod tests {
     #[test]
     fn extra_ports_have_the_same_number_inside_and_outside() {
         let limits = free_range(4);
-        let wish = PortWish { ports: vec!["80".parse().unwrap()], extra: 3 }.check(&limits).unwrap();
+        let wish =
+            PortWish { ports: vec!["80".parse().unwrap()], extra: 3 }.check(&limits, &Caller::Host).unwrap();
         let chosen = Ports::default().choose(&wish, &limits, &BTreeSet::new(), 2).unwrap();
         assert_eq!(chosen.ports[0].container_port, 80);
         assert!(chosen.ports[1..].iter().all(|port| port.host_port == Some(port.container_port)));
@@ -206,12 +218,27 @@ mod tests {
     #[test]
     fn ports_and_addresses_outside_the_limits_are_refused() {
         let limits = LimitConfig::default();
-        let wish = |port: PortRequest| PortWish { ports: vec![port], extra: 0 }.check(&limits);
+        let other = Caller::Node(gx_core::NodeId::from_bytes([1; 32]));
+        let by = |caller, port: PortRequest| PortWish { ports: vec![port], extra: 0 }.check(&limits, caller);
+        let wish = |port: PortRequest| by(&other, port);
         let error = wish("8080:80".parse().unwrap()).unwrap_err();
         assert_eq!(error.to_string(), "host port 8080 is outside the range of this host, 20000-29999");
         let everywhere = PortRequest { host_address: Some("0.0.0.0".parse().unwrap()), ..port(80) };
         assert!(matches!(wish(everywhere), Err(ServerError::AddressOutside { .. })));
+        assert!(matches!(by(&Caller::Host, everywhere), Err(ServerError::AddressOutside { .. })));
         assert_eq!(wish(port(80)).unwrap().ports[0].host_address, Some(limits.publish_address));
+        let own = by(&Caller::Host, "8080:80".parse().unwrap()).unwrap();
+        assert_eq!(own.ports[0].host_port, Some(8080), "the machine's own user may have any port");
+    }
+
+    #[test]
+    fn a_port_of_our_own_is_added_where_nobody_asks_for_it() {
+        let limits = LimitConfig::default();
+        let mut wish = PortWish { ports: vec!["2222:7468".parse().unwrap()], extra: 0 };
+        wish.add(port(7468), &limits);
+        wish.add(port(5900), &limits);
+        let ports: Vec<_> = wish.ports.iter().map(|port| (port.container_port, port.host_port)).collect();
+        assert_eq!(ports, [(7468, Some(2222)), (5900, None)]);
     }
 
     fn port(container_port: u16) -> PortRequest {

@@ -67,7 +67,7 @@ impl Node {
             Ok(Found { name: name.clone(), runtime, container })
         };
         let found = timely(name, answer).await?;
-        let ours = found.container.labels.get(label::HOST) == Some(&self.id.to_string());
+        let ours = found.container.labels.get(label::HOST) == Some(&self.id().to_string());
         Ok((ours && found.container.id == *id).then_some(found))
     }
 

@@ -12,7 +12,7 @@ impl Node {
     pub async fn specs(&self) -> ServerSpecs {
         let (sample, runtimes) = tokio::join!(self.sampler.recent(), self.remembered_statuses());
         ServerSpecs {
-            node_id: Some(self.id),
+            node_id: Some(self.id()),
             version: self.version.clone(),
             hostname: sample.hostname,
             platform: sample.platform,

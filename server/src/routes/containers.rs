@@ -73,6 +73,15 @@ pub(super) const ROUTES: &[Route] = &[
     },
     Route {
         method: "POST",
+        path: "/v1/containers/{id}/passwd",
+        about: "Makes new passwords for SSH and the desktop, told in this answer only.",
+        query: None,
+        takes: Takes::Nothing,
+        gives: Gives::Value(200, schema::<ContainerInfo>),
+        handler: handler!(passwd),
+    },
+    Route {
+        method: "POST",
         path: "/v1/containers/{id}/wait",
         about: "Waits until the main process has ended.",
         query: None,
@@ -168,6 +177,12 @@ async fn stop(state: Arc<State>, mut request: Request) -> Result<Response, Failu
     let options: StopOptions = request.json_or_default().await?;
     let (node, id, plain) = (state.node.clone(), request.reference.clone(), Plain::Json(StatusCode::OK));
     let call = |_| async move { Ok(node.stop(&Caller::Host, &id, options).await?) };
+    answer::<ContainerInfo, _>(&state, request.format(), plain, Patience::Finish, call).await
+}
+
+async fn passwd(state: Arc<State>, request: Request) -> Result<Response, Failure> {
+    let (node, id, plain) = (state.node.clone(), request.reference.clone(), Plain::Json(StatusCode::OK));
+    let call = |_| async move { Ok(node.passwd(&Caller::Host, &id).await?) };
     answer::<ContainerInfo, _>(&state, request.format(), plain, Patience::Finish, call).await
 }
 

@@ -5,11 +5,15 @@ use gx_core::container::label;
 use gx_core::runtime::PullRequest;
 use gx_core::stream::Output;
 use gx_core::units::Size;
-use gx_core::{ContainerState, ErrorCode, Gpus, IdempotencyKey, RuntimeError};
+use gx_core::{ContainerState, ErrorCode, Gpus, IdempotencyKey, PortRequest, RuntimeError};
 
 use super::{Host, named, sleeper, until};
 use crate::error::ServerError;
 use crate::node::Caller;
+
+fn port(text: &str) -> PortRequest {
+    text.parse().unwrap()
+}
 
 fn key(text: &str) -> Option<IdempotencyKey> {
     Some(text.parse().unwrap())
@@ -190,9 +194,41 @@ async fn limits_are_refused_before_anything_is_made() {
     assert_eq!(error.to_string(), "memory of 2 MiB is 1 MiB over the limit of this host, 1 MiB");
     let error = host.create(CreateRequest { gpus: Gpus::All, ..sleeper() }).await.unwrap_err();
     assert_eq!(error.to_string(), "all GPUs are asked for, and this host has none");
-    let ports = vec!["80:80".parse().unwrap()];
+    let everywhere = Some("0.0.0.0".parse().unwrap());
+    let ports = vec![PortRequest { host_address: everywhere, ..port("80") }];
     let error = host.create(CreateRequest { ports, ..sleeper() }).await.unwrap_err();
-    assert!(error.to_string().contains("outside the range of this host, 20000-60000"), "{error}");
+    assert_eq!(error.to_string(), "ports are published on 127.0.0.1 on this host, not on 0.0.0.0");
+    assert_eq!(host.probe().calls("create"), 0);
+}
+
+#[tokio::test]
+async fn the_machines_own_user_may_have_any_port_by_its_number() {
+    let host = Host::new().await;
+    let own = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let range = "20000-20001".to_owned().try_into().unwrap();
+    let narrow = Host::with(&["mock"], |config| config.server.limits.ports = range).await;
+    for host in [host, narrow] {
+        let ports = vec![port(&format!("{own}:80"))];
+        let made = host.create(CreateRequest { ports, ..sleeper() }).await.unwrap();
+        assert_eq!(made.ports[0].host_port, own);
+        let options = gx_core::runtime::RemoveOptions { force: true };
+        host.node.remove(&Caller::Host, &made.name, options).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn when_all_ports_are_taken_it_is_said_and_nothing_is_made() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let one = listener.local_addr().unwrap().port();
+    let range = format!("{one}-{one}").try_into().unwrap();
+    let host = Host::with(&["mock"], |config| config.server.limits.ports = range).await;
+    let error = host.create(CreateRequest { extra_ports: 1, ..sleeper() }).await.unwrap_err();
+    let said = format!("1 ports are wanted and fewer are free between {one} and {one}");
+    assert_eq!((error.to_string(), error.code()), (said, ErrorCode::ResourceExhausted));
+    let error = host.create(CreateRequest { ports: vec![port("80")], ..sleeper() }).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::ResourceExhausted);
+    // Nobody has the port of the same number by UDP.
+    host.create(CreateRequest { ports: vec![port("53/udp")], dry_run: true, ..sleeper() }).await.unwrap();
     assert_eq!(host.probe().calls("create"), 0);
 }
 

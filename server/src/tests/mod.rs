@@ -8,6 +8,7 @@ mod refer;
 mod routes;
 mod shipped;
 mod tunnel;
+mod way;
 mod whole;
 
 use std::collections::BTreeMap;

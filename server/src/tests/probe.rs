@@ -1,10 +1,11 @@
 //! A runtime around the mock that can hold calls up, make them fail, and tell which are under way.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use gx_core::image::ImageProcess;
 use gx_core::plugin::*;
 use gx_core::stream::{InputChunk, MAX_ITEM_BYTES, input};
 use gx_plugin_mock::{Config, Mock};
@@ -23,6 +24,8 @@ struct State {
     gates: HashMap<&'static str, Arc<Semaphore>>,
     failures: HashMap<&'static str, VecDeque<RuntimeError>>,
     specs: Vec<ContainerSpec>,
+    images: Option<(ImageProcess, BTreeMap<String, String>, String)>,
+    execs: Vec<(ExecSpec, String)>,
     flooding: bool,
     written: usize,
     builds: Vec<BuildRequest>,
@@ -78,6 +81,36 @@ impl Probe {
     /// Makes the next call of a method fail.
     pub(super) fn fail(&self, method: &'static str, error: RuntimeError) {
         self.state.lock().unwrap().failures.entry(method).or_default().push_back(error);
+    }
+
+    /// Tells from now on what every image runs, its labels and its platform; so containers get the guest, which the
+    /// mock cannot run and leaves out.
+    pub(super) fn tell(&self, process: ImageProcess, labels: &[(&str, &str)], platform: &str) {
+        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        self.state.lock().unwrap().images = Some((process, labels, platform.to_owned()));
+    }
+
+    /// Returns every command that was run by exec, and what it was given.
+    pub(super) fn execs(&self) -> Vec<(ExecSpec, String)> {
+        self.state.lock().unwrap().execs.clone()
+    }
+
+    /// Returns a file of a container.
+    pub(super) async fn file(&self, id: &ContainerId, path: &str) -> Option<Vec<u8>> {
+        let (out, mut items) = gx_core::stream::pipe(0);
+        let copied = self.inner.copy_out(id.clone(), path.to_owned(), out);
+        let mut bytes = Vec::new();
+        let read = async {
+            while let Some(item) = items.next().await {
+                bytes.extend_from_slice(&item.bytes);
+            }
+        };
+        tokio::join!(copied, read).0.ok()?;
+        let mut archive = tar::Archive::new(bytes.as_slice());
+        let mut entry = archive.entries().unwrap().next()?.unwrap();
+        let mut content = Vec::new();
+        std::io::Read::read_to_end(&mut entry, &mut content).unwrap();
+        Some(content)
     }
 
     /// Makes logs and exec write without end.
@@ -144,7 +177,7 @@ impl Probe {
 
     /// Makes a container behind the node's back.
     pub(super) async fn plant(&self, spec: ContainerSpec) -> ContainerId {
-        self.inner.create(spec).await.unwrap()
+        self.inner.create(without_guest(spec)).await.unwrap()
     }
 
     /// Returns every container in the engine.
@@ -170,6 +203,12 @@ impl Probe {
     }
 }
 
+/// The mock knows no such program.
+fn without_guest(spec: ContainerSpec) -> ContainerSpec {
+    let entrypoint = spec.entrypoint.clone().filter(|words| words[0] != gx_core::guest::PROGRAM);
+    ContainerSpec { entrypoint, ..spec }
+}
+
 #[async_trait]
 impl Runtime for Probe {
     async fn capabilities(&self) -> Result<Capabilities> {
@@ -190,7 +229,11 @@ impl Runtime for Probe {
         self.inner.images().await
     }
     async fn image(&self, image: ImageRef) -> Result<Option<Image>> {
-        self.inner.image(image).await
+        let found = self.inner.image(image).await?;
+        Ok(found.map(|image| match self.state.lock().unwrap().images.clone() {
+            Some((process, labels, platform)) => Image { process: Some(process), labels, platform, ..image },
+            None => image,
+        }))
     }
     async fn build(&self, request: BuildRequest, context: Input, out: Output) -> Result<Image> {
         let _call = self.enter("build").await?;
@@ -203,7 +246,7 @@ impl Runtime for Probe {
     async fn create(&self, spec: ContainerSpec) -> Result<ContainerId> {
         let _call = self.enter("create").await?;
         self.state.lock().unwrap().specs.push(spec.clone());
-        self.inner.create(spec).await
+        self.inner.create(without_guest(spec)).await
     }
     async fn start(&self, id: ContainerId) -> Result<()> {
         let _call = self.enter("start").await?;
@@ -240,8 +283,17 @@ impl Runtime for Probe {
         }
         self.inner.logs(id, options, out).await
     }
-    async fn exec(&self, id: ContainerId, spec: ExecSpec, input: Input, out: Output) -> Result<Exit> {
+    async fn exec(&self, id: ContainerId, spec: ExecSpec, mut input: Input, out: Output) -> Result<Exit> {
         let _call = self.enter("exec").await?;
+        if spec.argv[0] == gx_core::guest::PROGRAM {
+            let mut given = Vec::new();
+            while let Some(bytes) = input.next_data().await {
+                given.extend_from_slice(&bytes);
+            }
+            self.state.lock().unwrap().execs.push((spec, String::from_utf8(given).unwrap()));
+            return Ok(Exit::default());
+        }
+        self.state.lock().unwrap().execs.push((spec.clone(), String::new()));
         if self.floods() {
             self.pour(&out).await;
             return Ok(Exit::default());
