@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    build, completions, config, cp, create, doctor, exec, images, list, logs, plugin, pull, reference, rm,
-    runtimes, serve, show, specs, start, stats, stop, vnc,
+    build, completions, config, cp, create, doctor, exec, images, list, logs, passwd, plugin, port, pull,
+    reference, rm, runtimes, serve, show, specs, ssh, start, stats, stop, vnc,
 };
 
 /// The version of gx.
@@ -60,7 +60,7 @@ Examples:
   gx create debian:bookworm -- sleep 1h        a container on this machine
   gx create --runtime podman -p 80 nginx       with podman, and its port 80 published
   gx --on 192.168.1.7 list                     what runs on another machine
-  gx exec -it web -- sh                        a shell in a container
+  gx ssh web                                   a shell in a container
 
 Environment: GX_CONFIG (the configuration file), GX_DATA_DIR (keys and state), GX_ON (as --on), \
 GX_RUNTIME (as --runtime), NO_COLOR.
@@ -116,6 +116,8 @@ pub enum Command {
     Logs(logs::LogsArgs),
     /// Runs a command in a container
     Exec(exec::ExecArgs),
+    /// Gives a shell in a container, or runs a command there, by SSH
+    Ssh(ssh::SshArgs),
     /// Stops containers
     Stop(stop::StopArgs),
     /// Starts containers that have ended
@@ -123,6 +125,10 @@ pub enum Command {
     /// Removes containers
     #[command(visible_alias = "remove")]
     Rm(rm::RmArgs),
+    /// Shows where a container's ports are on the host
+    Port(port::PortArgs),
+    /// Makes new passwords for a container, and shows them once
+    Passwd(passwd::PasswdArgs),
     /// Shows what containers use
     Stats(stats::StatsArgs),
     /// Copies files into a container and out of it

@@ -26,7 +26,9 @@ pub(crate) mod exec;
 pub(crate) mod images;
 pub(crate) mod list;
 pub(crate) mod logs;
+pub(crate) mod passwd;
 pub(crate) mod plugin;
+pub(crate) mod port;
 pub(crate) mod pull;
 pub(crate) mod reference;
 pub(crate) mod rm;
@@ -34,6 +36,7 @@ pub(crate) mod runtimes;
 pub(crate) mod serve;
 pub(crate) mod show;
 pub(crate) mod specs;
+pub(crate) mod ssh;
 pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod stop;
@@ -153,6 +156,7 @@ async fn dispatch(command: Command, context: &Context<'_>) -> Result<Status> {
     let done = match command {
         Command::Create(args) => return create::run(*args, context).await,
         Command::Exec(args) => return exec::run(args, context).await,
+        Command::Ssh(args) => return ssh::run(args, context).await,
         Command::Doctor(args) => return doctor::run(args, context).await,
         Command::Plugin(command) => return plugin::run(command, context).await,
         Command::List(args) => list::run(args, context).await,
@@ -161,6 +165,8 @@ async fn dispatch(command: Command, context: &Context<'_>) -> Result<Status> {
         Command::Stop(args) => stop::run(args, context).await,
         Command::Start(args) => start::run(args, context).await,
         Command::Rm(args) => rm::run(args, context).await,
+        Command::Port(args) => port::run(args, context).await,
+        Command::Passwd(args) => passwd::run(args, context).await,
         Command::Stats(args) => stats::run(args, context).await,
         Command::Cp(args) => cp::run(args, context).await,
         Command::Vnc(args) => vnc::run(args, context).await,

@@ -8,6 +8,7 @@ mod browser;
 pub mod cli;
 mod commands;
 mod error;
+mod identity;
 mod ignore;
 mod interrupt;
 mod output;

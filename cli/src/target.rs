@@ -94,6 +94,10 @@ impl Target {
         either!(self, remove(id, options))
     }
 
+    pub(crate) async fn passwd(&self, id: &str) -> Result<ContainerInfo> {
+        either!(self, passwd(id))
+    }
+
     pub(crate) async fn wait(&self, id: &str) -> Result<Exit> {
         either!(self, wait(id))
     }

@@ -15,10 +15,9 @@ const SLIPS: &[(&[&str], &str)] = &[
     ),
     (&["kill"], "`gx stop --grace 0s ID` ends it at once; `gx rm -f ID` removes it too"),
     (&["restart"], "`gx stop ID`, then `gx start ID`"),
-    (&["attach"], "`gx logs -f ID` shows what it writes; `gx exec -it ID -- sh` gives a shell in it"),
-    (&["ssh", "shell", "enter"], "`gx exec -it ID -- sh` gives a shell in a container"),
+    (&["attach"], "`gx logs -f ID` shows what it writes; `gx ssh ID` gives a shell in it"),
+    (&["shell", "enter", "login"], "`gx ssh ID` gives a shell in a container"),
     (&["top"], "`gx exec ID -- ps`, or `gx stats ID`"),
-    (&["port"], "`gx show ID` lists the published ports"),
     (&["wait"], "`gx create --wait` waits for the end; `gx show ID` has the exit code"),
     (&["delete", "del", "destroy"], "`gx rm ID` removes a container"),
     (

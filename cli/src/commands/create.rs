@@ -2,15 +2,22 @@
 
 use std::collections::BTreeMap;
 
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
 use clap_complete::ArgValueCandidates;
-use gx_core::api::{CreateRequest, PullPolicy};
+use gx_core::api::{ContainerInfo, CreateRequest, PullPolicy};
+use gx_core::secret::Secret;
 use gx_core::stream::pipe;
 use gx_core::units::{Size, Span};
 use gx_core::{ContainerName, Gpus, IdempotencyKey, ImageRef, PluginName, PortRequest};
 
+use serde::Serialize;
+
 use super::{Context, completions};
 use crate::error::{CliError, Result, Status};
+use crate::identity::{self, Identity};
+use crate::output::{Pairs, Show, View};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -19,8 +26,10 @@ Examples:
   gx create --on 192.168.1.7 --cpus 4 --memory 8GiB --gpus 1 --ttl 2h debian
   gx create --wait debian -- make test         ends when the container does, with its exit code
   gx create --name mydesk gx-desktop           a desktop, for gx vnc
+  gx create --name box debian                  stays until it is stopped; `gx ssh box` gets in
 
-Everything after IMAGE is the command; `--` before it keeps its flags its own.
+Everything after IMAGE is the command; `--` before it keeps its flags its own. An image that would only run a shell \
+stays until it is stopped, for those who log in. The password is shown once; `gx passwd` makes another.
 
 `gx-desktop` comes with gx: an engine that lacks it builds it when it is first named, in a minute or two, from \
 `gx-debian:bookworm` where it has that image, else from Debian's own of a registry. `gx pull gx-desktop` builds it too.";
@@ -74,6 +83,12 @@ pub struct CreateArgs {
     /// Replaces the image's entry point; an empty one removes it
     #[arg(long, value_name = "PROGRAM")]
     pub entrypoint: Option<String>,
+    /// Lets the public keys in this file log in, beside gx's own; may be repeated
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath, conflicts_with = "no_guest")]
+    pub ssh_key: Vec<PathBuf>,
+    /// Leaves the image as it is: no SSH, the image's own entry point first
+    #[arg(long)]
+    pub no_guest: bool,
     /// Gives the main process a terminal
     #[arg(short, long)]
     pub tty: bool,
@@ -101,7 +116,8 @@ pub enum Pull {
 
 pub(crate) async fn run(args: CreateArgs, context: &Context<'_>) -> Result<Status> {
     let (wait, dry_run) = (args.wait, args.dry_run);
-    let request = request(args, context)?;
+    let keys = if args.no_guest { Vec::new() } else { keys(&args.ssh_key, context)? };
+    let request = CreateRequest { ssh_keys: keys, ..request(args, context)? };
     let key = random_key()?;
     let target = context.target().await?;
     let (output, items) = pipe(0);
@@ -111,7 +127,7 @@ pub(crate) async fn run(args: CreateArgs, context: &Context<'_>) -> Result<Statu
         context.out.note("nothing was made: this is what there would be");
     }
     if !wait {
-        context.out.show(&info)?;
+        context.out.show(&Made { info, on: context.globals.on.clone() })?;
         return Ok(Status::DONE);
     }
     let exit = target.wait(info.id.as_str()).await?;
@@ -136,11 +152,29 @@ fn request(args: CreateArgs, context: &Context<'_>) -> Result<CreateRequest> {
         ports: args.publish,
         extra_ports: args.ports,
         gpus: args.gpus,
+        no_guest: args.no_guest,
+        require_ssh: !args.ssh_key.is_empty(),
         ttl_s: args.ttl.map(|span| span.0.as_secs()),
         pull: args.pull.into(),
         dry_run: args.dry_run,
         ..CreateRequest::new(args.image)
     })
+}
+
+/// Returns the public keys that may log in: gx's own, those of the configuration, and those in the files.
+fn keys(files: &[PathBuf], context: &Context<'_>) -> Result<Vec<String>> {
+    let settings = context.settings()?;
+    let mut keys = vec![Identity::open(&settings.data)?.public];
+    for file in settings.config.client.ssh_key.iter().chain(files) {
+        keys.extend(identity::public_keys(file)?);
+    }
+    let mut lines: Vec<String> = Vec::new();
+    for line in keys.iter().map(ToString::to_string) {
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    Ok(lines)
 }
 
 /// Makes a key under which the host does the request once, however often it arrives.
@@ -149,6 +183,35 @@ fn random_key() -> Result<IdempotencyKey> {
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
         .map_err(|error| CliError::io("the system gives no random numbers", &error.into()))?;
     Ok(format!("{:032x}", u128::from_ne_bytes(bytes)).parse()?)
+}
+
+/// A container that was just made, with the secrets that are told only now.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Made {
+    info: ContainerInfo,
+    /// The host, where the command line names it.
+    #[serde(skip)]
+    on: Option<String>,
+}
+
+impl Show for Made {
+    fn text(&self, view: &View) -> String {
+        let (info, text) = (&self.info, self.info.text(view));
+        let Some(ssh) = &info.ssh else { return text };
+        let on = self.on.as_ref().map(|on| format!("--on {on} ")).unwrap_or_default();
+        let desktop = info.vnc.as_ref();
+        let way = Pairs::new()
+            .pair("get in", format!("gx {on}ssh {}", info.name))
+            .some("password", ssh.password.as_ref().map(Secret::reveal))
+            .some("desktop's password", desktop.and_then(|vnc| vnc.password.as_ref()).map(Secret::reveal))
+            .text(view);
+        format!("{text}\n{way}")
+    }
+
+    fn ids(&self, view: &View) -> String {
+        self.info.ids(view)
+    }
 }
 
 impl From<Pull> for PullPolicy {
@@ -182,6 +245,7 @@ fn milli_cpus(text: &str) -> Result<u32, String> {
 mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
+    use crate::commands::list;
     use clap::Parser as _;
 
     fn args(line: &str) -> CreateArgs {
@@ -221,6 +285,40 @@ mod tests {
         let args =
             CreateArgs { entrypoint: Some(String::new()), ..args("gx create --runtime docker debian") };
         assert_eq!(request(args, &context).unwrap().entrypoint, Some(vec![]));
+    }
+
+    #[test]
+    fn keys_come_from_gx_the_configuration_and_the_line_each_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.pub");
+        let other = gx_core::ssh::PublicKey::ed25519(&[7; 32]).to_string();
+        std::fs::write(&file, format!("{other} ann\n{other}\n")).unwrap();
+        let config = folder.path().join("gx.toml");
+        std::fs::write(&config, "[client]\nssh_key = \"a.pub\"\n[server]\ndata = \"data\"\n").unwrap();
+        let globals = crate::cli::Globals { config: Some(config), ..Default::default() };
+        let out = crate::Out::new(&globals);
+        let mut context = Context::new(globals, &out);
+        context.environment.data_dir = None;
+        let own = Identity::open(&folder.path().join("data")).unwrap().public.to_string();
+        assert_eq!(keys(&[file], &context).unwrap(), [own, other]);
+        assert!(keys(&[folder.path().join("data/ssh/id_ed25519")], &context).is_err());
+    }
+
+    #[test]
+    fn who_makes_a_container_is_told_how_to_get_in() {
+        let mut info = list::tests::container("web", gx_core::ContainerState::Running);
+        let ssh = serde_json::json!({
+            "user": "app", "host_key": "k", "fingerprint": "SHA256:f", "password": "secret",
+            "command": "ssh -p 20001 app@127.0.0.1",
+        });
+        info.ssh = Some(serde_json::from_value(ssh).unwrap());
+        let text =
+            |on: Option<&str>| Made { info: info.clone(), on: on.map(str::to_owned) }.text(&View::plain());
+        let here = text(None);
+        assert!(here.contains("ssh        ssh -p 20001 app@127.0.0.1\nhost key   SHA256:f\n"), "{here}");
+        assert!(here.ends_with("\n\nget in     gx ssh web\npassword   secret\n"), "{here}");
+        assert!(text(Some("host")).contains("gx --on host ssh web\n"));
+        assert!(!info.text(&View::plain()).contains("secret"), "only a create tells it");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use gx_core::runtime::RemoveOptions;
 use gx_core::{ContainerId, ErrorCode};
 use serde::Serialize;
 
-use super::{Context, completions, stop};
+use super::{Context, completions, ssh, stop};
 use crate::error::Result;
 use crate::output::{Show, View};
 
@@ -43,6 +43,9 @@ pub(crate) async fn run(args: RmArgs, context: &Context<'_>) -> Result {
             }
             Err(error) => errors.push(error),
         }
+    }
+    if let Ok(settings) = context.settings() {
+        removed.removed.iter().for_each(|one| ssh::forget(&settings.data, &one.id));
     }
     if !removed.removed.is_empty() {
         context.out.show(&removed)?;

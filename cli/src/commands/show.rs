@@ -33,6 +33,7 @@ impl Show for ContainerInfo {
         let since = |at| format!("{} ({})", human::moment(at), human::ago(at, view.now));
         let lease =
             self.expires_at.map(|at| format!("{} ({})", human::moment(at), human::until(at, view.now)));
+        let ssh = self.ssh.as_ref();
         let labels = self.labels.iter().map(|(key, value)| format!("{key}={value}"));
         Pairs::new()
             .pair("name", &self.name)
@@ -45,6 +46,9 @@ impl Show for ContainerInfo {
             .some("ended", self.exit.as_ref().and_then(|exit| exit.finished_at).map(since))
             .some("lease ends", lease)
             .pair("ports", human::ports(&self.ports))
+            .some("ssh", ssh.and_then(|ssh| ssh.command.as_ref()))
+            .some("host key", ssh.map(|ssh| &ssh.fingerprint))
+            .some("desktop", self.vnc.as_ref().and_then(|vnc| vnc.url.as_ref()))
             .some("gpus", (self.gpus != Gpus::None).then_some(&self.gpus))
             .pair("labels", labels.collect::<Vec<_>>().join(", "))
             .some("owner", self.owner)
