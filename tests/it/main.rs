@@ -15,6 +15,7 @@
 //! | `faults` | engines that go away, kill -9, Ctrl-C, slow readers |
 //! | `gpus` | GPUs in the specs and in containers, on both engines, with imaginary hardware |
 //! | `imaginary` | that hardware: a stub of NVML, and engines that hand its GPUs over |
+//! | `ssh` | containers are entered by OpenSSH's own client, and nobody else is told the secrets |
 //! | `support`, `engine_proxy` | how tests start programs, hosts and engines, and cut them off |
 
 mod config;
@@ -29,6 +30,7 @@ mod plugins;
 mod readme;
 mod roads;
 mod runtimes;
+mod ssh;
 mod stranger;
 mod support;
 mod tidy;

@@ -39,9 +39,13 @@ fn what_is_not_there_is_named_with_what_was_probably_meant() {
             "1\nerror: 1 GPU is asked for, and this host has none\n  hint: gx specs shows the GPUs of a host\n",
         ),
         (
-            &["create", "-p", "80:80", IMAGE],
-            "5\nerror: host port 80 is outside the range of this host, 20000-29999\n  hint: leave the host's \
-             port out, and the host chooses; or change `ports` in [server.limits]\n",
+            &["create", "--ssh-key", "nothere.pub", IMAGE],
+            "1\nerror: cannot read nothere.pub\n  because: No such file or directory (os error 2)\n",
+        ),
+        (
+            &["port", "web", "http"],
+            "2\nerror: `[PORT]`: \"http\" is not a port: it is a number from 1 to 65535, with /udp for UDP, or \
+             ssh or vnc\n  hint: `gx port --help` shows what there is, with examples\n",
         ),
     ];
     for (args, expected) in cases {
