@@ -109,8 +109,8 @@ impl Accounts {
         let named = self.users.iter().find(|user| user.name == name);
         match named {
             Some(user) => Some(self.account(user)),
-            // An image without the file still has a root.
-            None if name == "root" && !self.users.iter().any(|user| user.uid == 0) => self.user("0"),
+            // An image without the file still has a root; Podman gives it a file in which he is called 0.
+            None if name == "root" => self.user("0"),
             None => None,
         }
     }
@@ -129,7 +129,7 @@ impl Accounts {
                 home: "/".into(),
                 shell: None,
             }),
-            (None, None) if text == "root" && !self.users.iter().any(|user| user.uid == 0) => self.user("0"),
+            (None, None) if text == "root" => self.user("0"),
             (None, None) => None,
         }
     }
@@ -262,6 +262,8 @@ mod tests {
         assert_eq!(accounts.login("mallory", Some("1234")), None);
         assert_eq!(accounts.login("", Some("ada")), None);
         assert_eq!(Accounts::default().login("root", Some("1000")).unwrap().uid, 0);
+        let podmans = Accounts::parse("0:*:0:0:container user:/:/bin/sh", "0:x:0:0");
+        assert_eq!(podmans.login("root", None).unwrap().uid, 0);
     }
 
     #[test]

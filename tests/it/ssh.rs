@@ -96,7 +96,7 @@ fn entered(runtime: &str) {
     let published = format!("{}\n", text(&made, "/ssh/address"));
     assert_eq!(here.ok(&["port", &name, "ssh"]), published);
     with_password(&here, &made, text(&made, "/ssh/password"), 0);
-    with_password(&here, &made, "wrong", 5);
+    with_password(&here, &made, "wrong", 255);
     pinned(&here, &name);
 
     here.ok(&["stop", &name]);
@@ -108,14 +108,13 @@ fn entered(runtime: &str) {
     with_password(&here, &made, text(&made, "/ssh/password"), 0);
 
     let changed = here.json(&["passwd", &name]);
-    with_password(&here, &made, text(&made, "/ssh/password"), 5);
+    with_password(&here, &made, text(&made, "/ssh/password"), 255);
     with_password(&here, &made, text(&changed, "/ssh/password"), 0);
     assert_eq!(here.ok(&["ssh", &name, "--", "echo", "the key stays"]), "the key stays\n");
     copied_by_others(&here, &name);
 }
 
-/// Logs in by the command that was printed, as somebody without gx would; sshpass passes ssh's code on, and has 5 for a
-/// wrong password.
+/// Logs in by the command that was printed, as somebody without gx would; ssh has the code 255 for a wrong password.
 fn with_password(here: &Surroundings, made: &Value, password: &str, code: i32) {
     let mut words = text(made, "/ssh/command").split(' ');
     assert_eq!(words.next(), Some("ssh"));
