@@ -21,6 +21,7 @@ const ADDRESSES: usize = 1024;
 /// The attempts of all addresses.
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
+    wrong: u64,
     addresses: HashMap<IpAddr, Attempts>,
 }
 
@@ -49,6 +50,13 @@ impl Backoff {
     /// The password of this address was right: it starts anew.
     pub(crate) fn right(&mut self, address: IpAddr) {
         self.addresses.remove(&address);
+    }
+
+    /// Counts a wrong password; returns how many there were when it is time to say so: at 10, 100, 1000 and so on.
+    pub(crate) fn wrong(&mut self) -> Option<u64> {
+        self.wrong += 1;
+        let power = 10u64.checked_pow(self.wrong.ilog10());
+        Some(self.wrong).filter(|wrong| *wrong >= 10 && power == Some(*wrong))
     }
 
     fn forget(&mut self, now: Instant) {
@@ -106,6 +114,13 @@ mod tests {
         }
         backoff.right(ADDRESS);
         assert_eq!(backoff.attempt(ADDRESS, now), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn wrong_ones_are_told_ever_more_seldom() {
+        let mut backoff = Backoff::default();
+        let told: Vec<u64> = (0..2000).filter_map(|_| backoff.wrong()).collect();
+        assert_eq!(told, [10, 100, 1000]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use russh::keys::PublicKey;
 
 use super::Guest;
 use crate::account::{Account, Accounts};
+use crate::say;
 
 impl Guest {
     /// Returns who may log in by this name and key.
@@ -22,9 +23,16 @@ impl Guest {
         // Both are looked at in any case: how long it takes tells nothing.
         let opens = self.vault().opens_with(password);
         let account = self.named(name);
-        let account = account.filter(|_| opens)?;
-        self.backoff().right(address);
-        Some(account)
+        let account = account.filter(|_| opens);
+        match &account {
+            Some(_) => self.backoff().right(address),
+            None => {
+                if let Some(count) = self.backoff().wrong() {
+                    say::line(format_args!("{count} wrong passwords so far"));
+                }
+            }
+        }
+        account
     }
 
     fn named(&self, name: &str) -> Option<Account> {

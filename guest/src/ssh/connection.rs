@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Pty};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
 use super::Guest;
@@ -34,7 +35,8 @@ pub(super) struct Connection {
     /// Channels in which nothing runs yet.
     setups: HashMap<ChannelId, Setup>,
     listeners: HashMap<(String, u32), AbortHandle>,
-    channels: usize,
+    /// Places for channels; each channel has one as long as it is there.
+    places: Arc<Semaphore>,
 }
 
 /// Whether a connection has logged in.
@@ -60,7 +62,7 @@ impl Connection {
             account: None,
             setups: HashMap::new(),
             listeners: HashMap::new(),
-            channels: 0,
+            places: Arc::new(Semaphore::new(CHANNELS)),
         }
     }
 
@@ -76,17 +78,15 @@ impl Connection {
             account: self.account.clone()?,
             peer: self.peer,
             local: self.local,
+            places: self.places.clone(),
         })
     }
 
     /// Takes in a channel, if there are not too many.
-    fn open(&mut self, channel: ChannelId) -> bool {
-        let room = self.channels < CHANNELS;
-        if room {
-            self.channels += 1;
-            self.flow.open(channel);
-        }
-        room
+    fn open(&mut self, channel: ChannelId) -> Option<OwnedSemaphorePermit> {
+        let place = self.places.clone().try_acquire_owned().ok()?;
+        self.flow.open(channel);
+        Some(place)
     }
 
     fn run(&mut self, channel: ChannelId, what: What<'_>, session: &mut Session) -> Result<(), russh::Error> {
@@ -158,11 +158,11 @@ impl Handler for Connection {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        if !self.open(channel.id()) {
+        let Some(place) = self.open(channel.id()) else {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
-        }
-        self.setups.insert(channel.id(), Setup::new(channel));
+        };
+        self.setups.insert(channel.id(), Setup::new(channel, place));
         reply.accept().await;
         Ok(())
     }
@@ -178,10 +178,10 @@ impl Handler for Connection {
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
         let (Some(visitor), Ok(port)) = (self.visitor(), u16::try_from(port)) else { return Ok(()) };
-        if !self.open(channel.id()) {
+        let Some(place) = self.open(channel.id()) else {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
-        }
+        };
         let host = host.to_owned();
         tokio::spawn(async move {
             match forward::connect(&visitor, &host, port).await {
@@ -194,12 +194,12 @@ impl Handler for Connection {
                     reply.reject(ChannelOpenFailure::ConnectFailed).await;
                 }
             }
+            drop(place);
         });
         Ok(())
     }
 
     async fn channel_close(&mut self, channel: ChannelId, _session: &mut Session) -> Result<(), Self::Error> {
-        self.channels = self.channels.saturating_sub(1);
         if self.setups.remove(&channel).is_some() {
             self.flow.close(channel);
         }

@@ -125,6 +125,8 @@ pub(super) async fn hand_back(visitor: Visitor, listener: TcpListener, asked: (S
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
+        // No place, no channel: the connection is closed.
+        let Ok(place) = visitor.places.clone().try_acquire_owned() else { continue };
         let (visitor, asked, handle) = (visitor.clone(), asked.clone(), handle.clone());
         tokio::spawn(async move {
             let origin = from.ip().to_canonical().to_string();
@@ -134,6 +136,7 @@ pub(super) async fn hand_back(visitor: Visitor, listener: TcpListener, asked: (S
                 visitor.flow.open(channel.id());
                 carry(&visitor, channel, stream).await;
             }
+            drop(place);
         });
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use russh::server::{Handle, Msg};
 use russh::{Channel, ChannelMsg, ChannelWriteHalf, Sig};
 use rustix::process::{Pid, Signal};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::Guest;
 use super::channel::{Inlet, Outlet, Pipe};
@@ -45,12 +45,13 @@ pub(super) struct Setup {
     pub(super) channel: Channel<Msg>,
     pub(super) terminal: Option<Terminal>,
     variables: Vec<(String, String)>,
+    place: OwnedSemaphorePermit,
 }
 
 impl Setup {
     /// Returns a channel with nothing asked of it.
-    pub(super) fn new(channel: Channel<Msg>) -> Self {
-        Self { channel, terminal: None, variables: Vec::new() }
+    pub(super) fn new(channel: Channel<Msg>, place: OwnedSemaphorePermit) -> Self {
+        Self { channel, terminal: None, variables: Vec::new(), place }
     }
 
     /// Takes a variable from the client; returns whether it was taken. What it may set here it could set by a command
@@ -73,6 +74,8 @@ pub(super) struct Visitor {
     pub(super) account: Account,
     pub(super) peer: SocketAddr,
     pub(super) local: SocketAddr,
+    /// Places for channels of the connection.
+    pub(super) places: Arc<Semaphore>,
 }
 
 /// A process that runs, with our ends of what it reads and writes.
@@ -88,7 +91,7 @@ struct Process {
 /// as a shell does.
 pub(super) fn start(visitor: Visitor, mut setup: Setup, what: What<'_>, handle: Handle) {
     let process = launch(&visitor, &mut setup, what);
-    let channel = setup.channel;
+    let Setup { channel, place, .. } = setup;
     tokio::spawn(async move {
         match process {
             Ok(process) => attend(visitor, channel, process, handle).await,
@@ -98,6 +101,7 @@ pub(super) fn start(visitor: Visitor, mut setup: Setup, what: What<'_>, handle: 
                 finish(&channel.split().1, &handle, Ok(End::Code(code))).await;
             }
         }
+        drop(place);
     });
 }
 

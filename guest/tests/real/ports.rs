@@ -70,3 +70,19 @@ fn a_port_that_is_taken_is_refused() {
     let output = guest.ssh(&["-o", "ExitOnForwardFailure=yes", "-R", &forward], &["true"]).output().unwrap();
     assert_eq!(output.status.code(), Some(255), "{output:?}");
 }
+
+#[test]
+fn connections_that_fail_keep_no_place() {
+    let guest = Guest::start(&["sleep", "1000"]);
+    let (bad, good, there) = (free_port(), free_port(), echo());
+    let forwards = [format!("{bad}:localhost:{}", free_port()), format!("{good}:localhost:{there}")];
+    let mut ssh = guest.ssh(&["-N", "-L", &forwards[0], "-L", &forwards[1]], &[]).spawn().unwrap();
+    wait_for("the ports are open", || TcpStream::connect(("127.0.0.1", good)).is_ok());
+    for _ in 0..1200 {
+        let mut stream = TcpStream::connect(("127.0.0.1", bad)).unwrap();
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+    assert!(ask(good, 10) == b"AAAAAAAAAA");
+    ssh.kill().unwrap();
+    ssh.wait().unwrap();
+}
