@@ -46,7 +46,7 @@ pub(crate) fn run() -> Result<()> {
     }
     drop(story);
     told?;
-    println!("\nThat was gx in {} seconds. `gx --help` shows the rest.", began.elapsed().as_secs());
+    println!("\nThat was gx in {}. `gx --help` shows the rest.", seconds(began.elapsed()));
     Ok(())
 }
 
@@ -213,4 +213,23 @@ fn title(text: impl std::fmt::Display) {
 
 fn shown(line: impl std::fmt::Display) {
     println!("$ {line}");
+}
+
+/// Returns whole seconds with their noun.
+fn seconds(took: Duration) -> String {
+    match took.as_secs() {
+        1 => "1 second".to_owned(),
+        seconds => format!("{seconds} seconds"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_second_is_one() {
+        let said = [0, 1, 2].map(|s| seconds(Duration::from_secs(s)));
+        assert_eq!(said, ["0 seconds", "1 second", "2 seconds"]);
+    }
 }
