@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    build, completions, config, cp, create, doctor, exec, images, list, logs, passwd, plugin, port, pull,
-    reference, rm, runtimes, serve, show, specs, ssh, start, stats, stop, vnc,
+    build, completions, config, cp, create, doctor, exec, extend, images, list, logs, passwd, plugin, port,
+    pull, reference, rm, runtimes, serve, show, specs, ssh, start, stats, stop, vnc,
 };
 
 /// The version of gx.
@@ -122,6 +122,8 @@ pub enum Command {
     Stop(stop::StopArgs),
     /// Starts containers that have ended
     Start(start::StartArgs),
+    /// Makes the lease of a container longer
+    Extend(extend::ExtendArgs),
     /// Removes containers
     #[command(visible_alias = "remove")]
     Rm(rm::RmArgs),

@@ -23,6 +23,7 @@ pub(crate) mod cp;
 pub(crate) mod create;
 pub(crate) mod doctor;
 pub(crate) mod exec;
+pub(crate) mod extend;
 pub(crate) mod images;
 pub(crate) mod list;
 pub(crate) mod logs;
@@ -164,6 +165,7 @@ async fn dispatch(command: Command, context: &Context<'_>) -> Result<Status> {
         Command::Logs(args) => logs::run(args, context).await,
         Command::Stop(args) => stop::run(args, context).await,
         Command::Start(args) => start::run(args, context).await,
+        Command::Extend(args) => extend::run(args, context).await,
         Command::Rm(args) => rm::run(args, context).await,
         Command::Port(args) => port::run(args, context).await,
         Command::Passwd(args) => passwd::run(args, context).await,

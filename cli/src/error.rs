@@ -301,6 +301,7 @@ impl From<ServerError> for CliError {
             | ServerError::Slow { .. } => Kind::Engine,
             ServerError::Runtime { error, .. } => kind_of(error.code, error.field.as_deref()),
             ServerError::OverLimit { .. }
+            | ServerError::LeaseLimit { .. }
             | ServerError::PortOutside { .. }
             | ServerError::AddressOutside { .. }
             | ServerError::NotAllowed { .. }
@@ -308,6 +309,8 @@ impl From<ServerError> for CliError {
             ServerError::NoContainer { .. }
             | ServerError::NoImage { .. }
             | ServerError::NotRunning { .. }
+            | ServerError::NoLease { .. }
+            | ServerError::LeaseOver { .. }
             | ServerError::NoService { .. }
             | ServerError::Unpublished { .. }
             | ServerError::Full { .. }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use gx_client::Client;
 use gx_core::api::{
-    BuildQuery, ContainerInfo, ContainerList, CreateRequest, ImageInfo, ImageList, PullBody, RuntimeStatus,
-    ServerSpecs, Service,
+    BuildQuery, ContainerInfo, ContainerList, CreateRequest, ExtendRequest, ImageInfo, ImageList, PullBody,
+    RuntimeStatus, ServerSpecs, Service,
 };
 use gx_core::runtime::{ExecSpec, LogOptions, RemoveOptions, StopOptions};
 use gx_core::stream::{Input, Output};
@@ -88,6 +88,10 @@ impl Target {
 
     pub(crate) async fn stop(&self, id: &str, options: StopOptions) -> Result<ContainerInfo> {
         either!(self, stop(id, options))
+    }
+
+    pub(crate) async fn extend(&self, id: &str, request: ExtendRequest) -> Result<ContainerInfo> {
+        either!(self, extend(id, request))
     }
 
     pub(crate) async fn remove(&self, id: &str, options: RemoveOptions) -> Result<ContainerId> {

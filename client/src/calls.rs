@@ -1,8 +1,8 @@
 //! One method for each endpoint.
 
 use gx_core::api::{
-    BuildQuery, ContainerInfo, ContainerList, CreateRequest, IDEMPOTENCY_KEY, ImageInfo, ImageList, PullBody,
-    RuntimeStatus, ServerSpecs, path,
+    BuildQuery, ContainerInfo, ContainerList, CreateRequest, ExtendRequest, IDEMPOTENCY_KEY, ImageInfo,
+    ImageList, PullBody, RuntimeStatus, ServerSpecs, path,
 };
 use gx_core::runtime::{LogOptions, RemoveOptions, StopOptions};
 use gx_core::stream::{Input, Output};
@@ -72,6 +72,15 @@ impl Client {
     /// Any [`ClientError`].
     pub async fn stop(&self, reference: &str, options: StopOptions) -> Result<ContainerInfo> {
         let post = self.http.post(self.container_url(reference, "stop")).json(&options);
+        self.value(post, &Output::null()).await
+    }
+
+    /// Makes a container's lease longer: the time is added to its end.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn extend(&self, reference: &str, request: ExtendRequest) -> Result<ContainerInfo> {
+        let post = self.http.post(self.container_url(reference, "extend")).json(&request);
         self.value(post, &Output::null()).await
     }
 

@@ -68,6 +68,7 @@ pub mod path {
     // Below /v1/containers/{id}:
     // GET, DELETE ?force= · POST start · POST stop (StopOptions) · POST wait · GET logs ?LogOptions
     // GET stats ?every_ms= · GET, PUT archive ?path= · GET exec, ssh, vnc (WebSocket) · POST passwd
+    // POST extend (ExtendRequest)
 }
 
 /// The header that carries an [`IdempotencyKey`](crate::IdempotencyKey).
@@ -211,6 +212,13 @@ impl CreateRequest {
             dry_run: false,
         }
     }
+}
+
+/// How much longer a lease is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ExtendRequest {
+    /// Added to the end of the lease, in seconds.
+    pub by_s: u64,
 }
 
 /// When to fetch an image before a create.

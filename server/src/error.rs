@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 use gx_core::api::{ApiError, Service};
 use gx_core::config::{PortRange, closest};
-use gx_core::{ContainerState, ErrorCode, Gpus, ImageRef, PluginName, RuntimeError};
+use gx_core::units::Span;
+use gx_core::{ContainerState, ErrorCode, Gpus, ImageRef, PluginName, RuntimeError, Timestamp};
 use gx_host::HostError;
 
 /// How many containers a hint names.
@@ -153,6 +154,30 @@ pub enum ServerError {
         allowed: String,
         /// The difference.
         over: String,
+    },
+    /// A container that nothing ends.
+    #[error("{name} has no lease that could end")]
+    NoLease {
+        /// Its name.
+        name: String,
+    },
+    /// A lease that cannot be made longer any more.
+    #[error("the lease of {name} ended at {end}")]
+    LeaseOver {
+        /// The container's name.
+        name: String,
+        /// When.
+        end: Timestamp,
+    },
+    /// A lease that would be longer than the host lends.
+    #[error("an extension of {asked} is more than this host has left to give, {to_give}")]
+    LeaseLimit {
+        /// By how much it should be longer.
+        asked: Span,
+        /// The longest lease, counted from now.
+        limit: Span,
+        /// By how much it can be longer.
+        to_give: Span,
     },
     /// The host has as many containers as it lends.
     #[error("this host has {limit} of at most {limit} containers")]
@@ -329,9 +354,10 @@ impl ServerError {
             Self::Slow { .. } => ErrorCode::DeadlineExceeded,
             Self::NoImage { pull, .. } => pull.as_ref().map_or(ErrorCode::NotFound, |error| error.code),
             Self::Ambiguous { .. } | Self::Invalid { .. } => ErrorCode::InvalidArgument,
-            Self::OverLimit { .. } | Self::PortOutside { .. } | Self::AddressOutside { .. } => {
-                ErrorCode::PermissionDenied
-            }
+            Self::OverLimit { .. }
+            | Self::LeaseLimit { .. }
+            | Self::PortOutside { .. }
+            | Self::AddressOutside { .. } => ErrorCode::PermissionDenied,
             Self::Full { .. } | Self::NoFreePort { .. } | Self::GpusTaken { .. } => {
                 ErrorCode::ResourceExhausted
             }
@@ -339,6 +365,8 @@ impl ServerError {
             | Self::ForeignImage { .. }
             | Self::NoSsh { .. }
             | Self::Refused { .. }
+            | Self::NoLease { .. }
+            | Self::LeaseOver { .. }
             | Self::Locked { .. }
             | Self::NotRunning { .. }
             | Self::NoService { .. }
@@ -358,6 +386,7 @@ impl ServerError {
             Self::NoImage { .. } | Self::ForeignImage { .. } => Some("image".to_owned()),
             Self::NoSsh { .. } => Some("ssh_keys".to_owned()),
             Self::OverLimit { field, .. } => Some((*field).to_owned()),
+            Self::LeaseLimit { .. } => Some("by_s".to_owned()),
             Self::PortOutside { .. } | Self::AddressOutside { .. } | Self::NoFreePort { .. } => {
                 Some("ports".to_owned())
             }
@@ -373,6 +402,8 @@ impl ServerError {
             | Self::NoContainer { .. }
             | Self::Unlisted { .. }
             | Self::Ambiguous { .. }
+            | Self::NoLease { .. }
+            | Self::LeaseOver { .. }
             | Self::NotRunning { .. }
             | Self::NoService { .. }
             | Self::Unpublished { .. }
@@ -418,6 +449,13 @@ impl ServerError {
                 Some(format!("ask for at most {allowed}, or raise `{limit}` in [server.limits] on the host"))
             }
             Self::OverLimit { limit: None, allowed, .. } => Some(format!("ask for at most {allowed}")),
+            Self::NoLease { .. } => {
+                Some("it stays until it is removed: there is nothing to extend".to_owned())
+            }
+            Self::LeaseOver { .. } => Some("the host removes it; what was in it is lost".to_owned()),
+            Self::LeaseLimit { limit, .. } => {
+                Some(format!("a lease ends at most {limit} from now: `ttl` in [server.limits] on the host"))
+            }
             Self::Full { .. } => {
                 Some("remove one, or raise `containers` in [server.limits] on the host".to_owned())
             }

@@ -23,6 +23,7 @@ mod aside;
 mod caller;
 mod containers;
 mod create;
+mod extend;
 mod gpus;
 mod guest;
 mod guest_program;
@@ -55,7 +56,7 @@ pub(crate) use lock::ServerLock;
 pub(crate) use platform::architecture;
 pub use recover::RecoverReport;
 
-use containers::{info, timely};
+use containers::timely;
 
 /// How long work that must come to its end is waited for.
 const FINISH: Duration = Duration::from_secs(30);
@@ -89,6 +90,7 @@ pub struct Node {
     pulls: pulls::Pulls,
     tasks: tasks::Tasks,
     leases: lease::Leases,
+    extensions: extend::Extensions,
     watched: health::Watched,
     sampler: Arc<sample::Sampler>,
     gpus: lock::GpuLock,
@@ -132,6 +134,7 @@ impl Node {
             pulls: Default::default(),
             tasks: Default::default(),
             leases: Default::default(),
+            extensions: extend::Extensions::new(&data),
             watched: Default::default(),
             sampler: Arc::new(sample::Sampler::new(&data)),
             gpus: lock::GpuLock::new(&data),
@@ -174,7 +177,7 @@ impl Node {
         let labels: Vec<_> = seen.iter().map(|(key, value)| (*key, value.as_str())).collect();
         let listing = self.ours(&labels).await?;
         let mut containers: Vec<ContainerInfo> =
-            listing.found.into_iter().map(|found| info(&found.name, found.container)).collect();
+            listing.found.into_iter().map(|found| self.told(&found.name, found.container)).collect();
         containers.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| a.name.cmp(&b.name)));
         Ok(ContainerList { containers, unavailable: listing.unavailable })
     }
@@ -185,7 +188,7 @@ impl Node {
     /// Those of a reference; [`ServerError::Runtime`].
     pub async fn show(&self, caller: &Caller, reference: &str) -> Result<ContainerInfo> {
         let found = self.resolve(caller, reference).await?;
-        inspect(&found).await
+        self.inspect(&found).await
     }
 
     /// Starts a container that is not running.
@@ -195,7 +198,7 @@ impl Node {
     pub async fn start(&self, caller: &Caller, reference: &str) -> Result<ContainerInfo> {
         let found = self.resolve(caller, reference).await?;
         found.runtime.start(found.container.id.clone()).await.map_err(ServerError::of(&found.name))?;
-        inspect(&found).await
+        self.inspect(&found).await
     }
 
     /// Stops a container; one that is not running is as it should be.
@@ -214,7 +217,7 @@ impl Node {
             .stop(found.container.id.clone(), options)
             .await
             .map_err(ServerError::of(&found.name))?;
-        inspect(&found).await
+        self.inspect(&found).await
     }
 
     /// Removes a container and returns its id.
@@ -230,6 +233,7 @@ impl Node {
         let found = self.resolve(caller, reference).await?;
         let id = found.container.id.clone();
         found.runtime.remove(id.clone(), options).await.map_err(ServerError::of(&found.name))?;
+        self.extensions.forget(&found.name, &id);
         tracing::info!(container = containers::name_of(&found.container), runtime = %found.name, "removed");
         Ok(id)
     }
@@ -326,13 +330,13 @@ impl Node {
         }
         self.runtimes.shutdown().await;
     }
-}
 
-async fn inspect(found: &containers::Found) -> Result<ContainerInfo> {
-    let id = found.container.id.clone();
-    let container =
-        timely(&found.name, async { found.runtime.inspect(id).await.map_err(ServerError::of(&found.name)) });
-    Ok(info(&found.name, container.await?))
+    async fn inspect(&self, found: &containers::Found) -> Result<ContainerInfo> {
+        let (name, id) = (&found.name, found.container.id.clone());
+        let container =
+            timely(name, async { found.runtime.inspect(id).await.map_err(ServerError::of(name)) });
+        Ok(self.told(name, container.await?))
+    }
 }
 
 fn make_private_folder(data: &std::path::Path) -> Result<()> {

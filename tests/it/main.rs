@@ -9,6 +9,7 @@
 //! | `config` | the example is used; every mistake in a configuration is shown with its place |
 //! | `roads` | a container's whole life on both engines, here and on a host |
 //! | `runtimes` | every runtime keeps every promise, in this process and in a child |
+//! | `leases` | leases are made longer, and end |
 //! | `messages` | what a user reads when something is wrong, word for word |
 //! | `plugins` | bad and misbehaving plugins |
 //! | `stranger` | a plugin from a workspace of its own, from `gx plugin new` to `gx create` |
@@ -25,6 +26,7 @@ mod faults;
 mod generated;
 mod gpus;
 mod imaginary;
+mod leases;
 mod messages;
 mod plugins;
 mod readme;

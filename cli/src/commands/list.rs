@@ -55,7 +55,7 @@ fn is_live(container: &ContainerInfo) -> bool {
 
 impl Show for ContainerList {
     fn text(&self, view: &View) -> String {
-        let mut table = Table::new(["id", "name", "runtime", "image", "created", "state", "ports"]);
+        let mut table = Table::new(["id", "name", "runtime", "image", "created", "state", "lease", "ports"]);
         for container in &self.containers {
             table.row([
                 container.id.short().to_owned(),
@@ -64,8 +64,12 @@ impl Show for ContainerList {
                 container.image.clone(),
                 container.created_at.map(|at| human::ago(at, view.now)).unwrap_or_default(),
                 state(container),
+                container.expires_at.map(|end| human::left(end, view.now)).unwrap_or_default(),
                 human::ports(&container.ports),
             ]);
+            if let Some(end) = container.expires_at.filter(|end| human::is_soon(*end, view.now)) {
+                table.alarm(&human::left(end, view.now));
+            }
         }
         table.text(view)
     }
@@ -92,7 +96,7 @@ pub(crate) mod tests {
     pub(crate) fn container(name: &str, state: ContainerState) -> ContainerInfo {
         let value = serde_json::json!({
             "id": "0123456789abcdef", "name": name, "runtime": "docker", "image": "debian", "state": state,
-            "created_at": Timestamp::from_unix(-120),
+            "created_at": Timestamp::from_unix(-120), "expires_at": Timestamp::from_unix(7_199),
             "ports": [{"container_port": 80, "protocol": "tcp", "host_address": "127.0.0.1", "host_port": 20000}],
         });
         serde_json::from_value(value).unwrap()
@@ -104,8 +108,8 @@ pub(crate) mod tests {
         let list = ContainerList { containers, unavailable: Vec::new() };
         assert_eq!(
             list.text(&View::plain()),
-            "ID             NAME   RUNTIME   IMAGE    CREATED         STATE     PORTS\n\
-             0123456789ab   web    docker    debian   2 minutes ago   running   127.0.0.1:20000 → 80/tcp\n"
+            "ID             NAME   RUNTIME   IMAGE    CREATED         STATE     LEASE    PORTS\n\
+             0123456789ab   web    docker    debian   2 minutes ago   running   1h 59m   127.0.0.1:20000 → 80/tcp\n"
         );
         assert_eq!(list.ids(&View::plain()), "0123456789ab\n");
     }

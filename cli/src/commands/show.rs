@@ -2,8 +2,8 @@
 
 use clap::Args;
 use clap_complete::ArgValueCandidates;
-use gx_core::Gpus;
 use gx_core::api::ContainerInfo;
+use gx_core::{Gpus, Timestamp};
 
 use super::{Context, completions, list};
 use crate::error::Result;
@@ -31,8 +31,7 @@ pub(crate) async fn run(args: ShowArgs, context: &Context<'_>) -> Result {
 impl Show for ContainerInfo {
     fn text(&self, view: &View) -> String {
         let since = |at| format!("{} ({})", human::moment(at), human::ago(at, view.now));
-        let lease =
-            self.expires_at.map(|at| format!("{} ({})", human::moment(at), human::until(at, view.now)));
+        let lease = self.expires_at.map(|at| lease(at, view));
         let ssh = self.ssh.as_ref();
         let labels = self.labels.iter().map(|(key, value)| format!("{key}={value}"));
         Pairs::new()
@@ -60,6 +59,14 @@ impl Show for ContainerInfo {
     }
 }
 
+/// Returns when a lease ends, and how long there is until then.
+pub(crate) fn lease(end: Timestamp, view: &View) -> String {
+    match human::left(end, view.now).as_str() {
+        "over" => format!("{} (over)", human::moment(end)),
+        left => format!("{} ({left} left)", human::moment(end)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,8 +77,9 @@ mod tests {
         let info = list::tests::container("web", ContainerState::Running);
         assert_eq!(
             info.text(&View::plain()),
-            "name      web\nid        0123456789abcdef\nruntime   docker\nimage     debian\nstate     running\n\
-             created   1969-12-31T23:58:00Z (2 minutes ago)\nports     127.0.0.1:20000 → 80/tcp\n"
+            "name         web\nid           0123456789abcdef\nruntime      docker\nimage        debian\n\
+             state        running\ncreated      1969-12-31T23:58:00Z (2 minutes ago)\n\
+             lease ends   1970-01-01T01:59:59Z (1h 59m left)\nports        127.0.0.1:20000 → 80/tcp\n"
         );
     }
 }

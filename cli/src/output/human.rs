@@ -15,12 +15,25 @@ pub(crate) fn ago(at: Timestamp, now: OffsetDateTime) -> String {
     format!("{} ago", roughly(now - at.0))
 }
 
-/// Returns how long there is until something: `in 2 hours`, `over`.
-pub(crate) fn until(at: Timestamp, now: OffsetDateTime) -> String {
-    match at.0 - now {
-        left if left <= Duration::ZERO => "over".to_owned(),
-        left => format!("in {}", roughly(left)),
+/// From when on it is time to think of the end of a lease.
+const SHORT: Duration = Duration::minutes(10);
+
+/// Returns how long there is until something in two units, cut off: `1h 59m`, `45s`, `over`.
+pub(crate) fn left(at: Timestamp, now: OffsetDateTime) -> String {
+    let seconds = (at.0 - now).whole_seconds();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match seconds {
+        ..0 => "over".to_owned(),
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{minutes}m"),
+        3_600..86_400 => format!("{hours}h {minutes}m"),
+        _ => format!("{days}d {hours}h"),
     }
+}
+
+/// Returns whether there is little time until something.
+pub(crate) fn is_soon(at: Timestamp, now: OffsetDateTime) -> bool {
+    at.0 - now < SHORT
 }
 
 /// Returns a span in its largest unit. A negative one, which clocks that disagree make, counts as none.
@@ -78,8 +91,11 @@ mod tests {
         assert_eq!(ago(Timestamp::from_unix(1_000_000 - 61), now), "1 minute ago");
         assert_eq!(ago(Timestamp::from_unix(1_000_009), now), "0 seconds ago");
         assert_eq!(ago(Timestamp::from_unix(0), now), "11 days ago");
-        assert_eq!(until(Timestamp::from_unix(1_000_000 + 7_200), now), "in 2 hours");
-        assert_eq!(until(Timestamp::from_unix(5), now), "over");
+        let until = |seconds: i64| left(Timestamp::from_unix(1_000_000 + seconds), now);
+        assert_eq!((until(7_199), until(3_599), until(59)), ("1h 59m".into(), "59m".into(), "59s".into()));
+        assert_eq!((until(90_000), until(0), until(-1)), ("1d 1h".into(), "0s".into(), "over".into()));
+        assert!(is_soon(Timestamp::from_unix(1_000_599), now));
+        assert!(!is_soon(Timestamp::from_unix(1_000_600), now));
         let exact: Timestamp = "2026-11-21T23:39:28.804763931Z".parse().unwrap();
         assert_eq!(moment(exact), "2026-11-21T23:39:28Z");
     }

@@ -7,24 +7,50 @@ use super::{View, clean};
 /// Rows in columns under headings, as `docker ps` prints them.
 pub(crate) struct Table {
     grid: Grid,
+    /// The cells in red, each with its row.
+    alarms: Vec<(usize, String)>,
 }
 
 impl Table {
     pub(crate) fn new<const N: usize>(headings: [&str; N]) -> Self {
         let mut grid = bare();
         grid.set_header(headings.map(str::to_uppercase));
-        Self { grid }
+        Self { grid, alarms: Vec::new() }
     }
 
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
         self.grid.add_row(cells.map(|cell| clean::line(&cell).into_owned()));
     }
 
+    /// Shows a cell of the last row in red.
+    pub(crate) fn alarm(&mut self, cell: &str) {
+        self.alarms.push((self.grid.row_count(), clean::line(cell).into_owned()));
+    }
+
     pub(crate) fn text(mut self, view: &View) -> String {
-        let text = trimmed(&mut self.grid);
+        let plain = trimmed(&mut self.grid);
+        let text = self.coloured(plain, view);
         let (heading, rows) = text.split_once('\n').unwrap_or((&text, ""));
         let heading = view.bold(heading);
         if rows.is_empty() { format!("{heading}\n") } else { format!("{heading}\n{rows}\n") }
+    }
+}
+
+impl Table {
+    /// Colours the cells in their lines: what steers a terminal would count as width before.
+    fn coloured(&self, text: String, view: &View) -> String {
+        if self.alarms.is_empty() {
+            return text;
+        }
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        for (row, cell) in &self.alarms {
+            if let Some(line) = lines.get_mut(*row)
+                && let Some(at) = line.rfind(cell.as_str())
+            {
+                line.replace_range(at..at + cell.len(), &view.red(cell));
+            }
+        }
+        lines.join("\n")
     }
 }
 
@@ -84,6 +110,17 @@ mod tests {
         table.row(["1".into(), "\u{1b}[31mwéb\n".into()]);
         table.row(["22".into(), String::new()]);
         assert_eq!(table.text(&View::plain()), "ID   NAME\n1    wéb\n22\n");
+    }
+
+    #[test]
+    fn a_red_cell_stands_where_it_stood() {
+        let mut table = Table::new(["id", "lease", "ports"]);
+        table.row(["1".into(), "59s".into(), "x".into()]);
+        table.alarm("59s");
+        table.row(["2".into(), "1h 59s".into(), "y".into()]);
+        let view = View { colour: true, ..View::plain() };
+        let text = table.text(&view);
+        assert!(text.ends_with("1    \u{1b}[1;31m59s\u{1b}[0m      x\n2    1h 59s   y\n"), "{text:?}");
     }
 
     #[test]

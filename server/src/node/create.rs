@@ -162,7 +162,7 @@ impl Node {
 
     fn made(&self, name: &PluginName, container: Container) -> ContainerInfo {
         let nonce = access::nonce(&container).unwrap_or_default().to_owned();
-        let mut made = info(name, container);
+        let mut made = self.told(name, container);
         access::tell(&mut made, &Secrets::new(&self.key, &nonce));
         self.leases.learn(&made);
         tracing::info!(container = %made.name, runtime = %name, image = %made.image, "made a container");

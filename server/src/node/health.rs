@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::Node;
 use super::caller::{Caller, Verb, authorize};
-use super::containers::{PATIENCE, info, timely};
+use super::containers::{PATIENCE, timely};
 use crate::error::{Result, ServerError};
 
 /// How long a healthy engine is left alone.
@@ -203,7 +203,7 @@ impl Node {
         }
         let listing = self.ours_in(std::slice::from_ref(name), &[]).await;
         for found in listing.found {
-            self.leases.learn(&info(&found.name, found.container));
+            self.leases.learn(&self.told(&found.name, found.container));
         }
         listing.unavailable.is_empty()
     }

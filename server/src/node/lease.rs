@@ -1,7 +1,8 @@
 //! Leases: a container with an end is stopped and removed when it comes, by whichever server has its data folder.
 //!
-//! The end is in the container's label, so that it holds over restarts. What is kept here is a queue in memory, and the
-//! next end in it is the only thing anybody waits for.
+//! The end is in the container's label, or in a file where it was made later (`extend.rs`), so that it holds over
+//! restarts. What is kept here is a queue in memory, and the next end in it is the only thing anybody waits for. Another
+//! process may have made a lease longer: the file is read again when the end has come.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -15,6 +16,7 @@ use tokio::sync::Notify;
 
 use super::Node;
 use super::containers::timely;
+use super::extend::LOCK_PATIENCE;
 use crate::error::{Result, ServerError};
 
 /// The wall clock may be set, or the machine sleep: it is looked at again after so long at most.
@@ -71,11 +73,28 @@ impl Node {
     }
 
     async fn end_lease(&self, name: PluginName, id: ContainerId) {
+        if let Some(end) = self.later_end(&name, &id).await {
+            return self.leases.set((name, id), end);
+        }
         match self.stop_and_remove(&name, &id).await {
             Ok(()) => tracing::info!(runtime = %name, container = %id.short(), "its lease is over: removed"),
             Err(error) => {
                 tracing::warn!(runtime = %name, container = %id.short(), %error, "its lease is over and it is still there");
                 self.leases.set((name, id), Timestamp::from(SystemTime::now() + RETRY));
+            }
+        }
+    }
+
+    /// Returns the end of a lease that was made longer, or a later moment to look again.
+    async fn later_end(&self, name: &PluginName, id: &ContainerId) -> Option<Timestamp> {
+        // Whoever has the lock may be about to make this one longer; what is over stays over.
+        let alone = self.extensions.lock().take(LOCK_PATIENCE).await;
+        let now = Timestamp::from(SystemTime::now());
+        match alone {
+            Ok(_alone) => self.extensions.get(name, id).filter(|end| *end > now),
+            Err(error) => {
+                tracing::warn!(runtime = %name, container = %id.short(), %error, "cannot tell whether its lease is over");
+                Some(Timestamp::from(SystemTime::now() + RETRY))
             }
         }
     }
@@ -92,8 +111,10 @@ impl Node {
             }
             Err(_) => tracing::warn!(runtime = %name, container = %id.short(), "it does not stop in peace"),
         }
-        timely(name, async { runtime.remove(id.clone(), RemoveOptions { force: true }).await.map_err(&of) })
-            .await
+        let force = RemoveOptions { force: true };
+        timely(name, async { runtime.remove(id.clone(), force).await.map_err(&of) }).await?;
+        self.extensions.forget(name, id);
+        Ok(())
     }
 }
 
@@ -110,5 +131,16 @@ mod tests {
         let (due, next) = leases.due(Timestamp::from_unix(100));
         assert_eq!((due, next), (vec![place("a")], Some(Duration::from_secs(60))));
         assert_eq!(leases.due(Timestamp::from_unix(99)).0, []);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_ends_leases_by_what_it_shows_now() {
+        let leases = Leases::default();
+        let place = ("mock".parse::<PluginName>().unwrap(), "a".parse::<ContainerId>().unwrap());
+        leases.set(place.clone(), Timestamp::from_unix(1_000));
+        assert_eq!(leases.due(Timestamp::from_unix(900)).1, Some(Duration::from_secs(100)));
+        let (due, next) = leases.due(Timestamp::from_unix(100));
+        assert_eq!((due.len(), next), (0, Some(Duration::from_secs(900))), "set back: it is longer again");
+        assert_eq!(leases.due(Timestamp::from_unix(50_000_000)).0, [place], "set on: it is over");
     }
 }

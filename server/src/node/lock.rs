@@ -64,6 +64,20 @@ impl GpuLock {
     }
 }
 
+/// The lock that is held while a lease is made longer, and while it is looked whether one is over.
+#[derive(Debug, Clone)]
+pub(crate) struct LeaseLock(PathBuf);
+
+impl LeaseLock {
+    pub(crate) fn new(data: &Path) -> Self {
+        Self(data.join("leases.lock"))
+    }
+
+    pub(crate) async fn take(&self, patience: Duration) -> Result<Held> {
+        take(&self.0, patience, File::try_lock).await
+    }
+}
+
 /// Holds the lock until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Held(#[expect(dead_code, reason = "the lock lives as long as the open file")] File);

@@ -9,7 +9,7 @@ use gx_core::runtime::ExecSpec;
 use gx_core::stream::{InputChunk, input, pipe};
 
 use super::caller::Caller;
-use super::containers::{Found, info, name_of};
+use super::containers::{Found, name_of};
 use super::{Node, access, secrets};
 use crate::error::{Result, ServerError};
 
@@ -36,7 +36,7 @@ impl Node {
         }
         let (ssh, vnc) = secrets::fresh()?;
         let mut told =
-            super::inspect(&found).await.unwrap_or_else(|_| info(&found.name, found.container.clone()));
+            self.inspect(&found).await.unwrap_or_else(|_| self.told(&found.name, found.container.clone()));
         let credentials = Credentials {
             authorized_keys: Vec::new(),
             password: Some(ssh.clone()),

@@ -33,6 +33,10 @@ const NAME_MAX: usize = 60;
 /// The most public keys of one container.
 const KEYS_MAX: usize = 64;
 
+/// The longest lease there can be, and the longest extension of one, in seconds: a hundred years, as a
+/// [`Span`] has it.
+pub(super) const LEASE_MAX_S: u64 = 100 * 366 * 86_400;
+
 /// What the processes of anybody's container may do at most: what ordinary images need to install and serve, and
 /// nothing that touches the machine (capabilities(7)).
 const CAPABILITIES: [&str; 11] = [
@@ -92,6 +96,10 @@ pub(crate) fn check(request: &CreateRequest) -> Result<()> {
     }
     if request.ttl_s == Some(0) {
         return Err(ServerError::invalid("ttl_s", "a lease is at least a second long"));
+    }
+    if request.ttl_s.is_some_and(|ttl| ttl > LEASE_MAX_S) {
+        let longest = Span(Duration::from_secs(LEASE_MAX_S));
+        return Err(ServerError::invalid("ttl_s", format!("a lease is at most {longest} long")));
     }
     check_ssh(request)?;
     check_ports(request)
@@ -281,6 +289,7 @@ mod tests {
         let ports = vec!["80".parse().unwrap(), "80".parse().unwrap()];
         assert_eq!(field(CreateRequest { ports, ..request() }), "ports");
         assert_eq!(field(CreateRequest { ttl_s: Some(0), ..request() }), "ttl_s");
+        assert_eq!(field(CreateRequest { ttl_s: Some(u64::MAX), ..request() }), "ttl_s");
         let gpus = "GPU-a,GPU-a".parse().unwrap();
         assert_eq!(field(CreateRequest { gpus, ..request() }), "gpus");
         let key = PublicKey::ed25519(&[7; 32]).to_string();

@@ -45,6 +45,10 @@ impl Node {
         // With the lock held alone nobody is between create and start.
         let _alone = self.creating.alone(LOCK_PATIENCE).await?;
         let listing = self.ours_in(std::slice::from_ref(name), &[]).await;
+        if listing.unavailable.is_empty() {
+            let there = listing.found.iter().map(|found| found.container.id.as_str()).collect();
+            self.extensions.sweep(name, &there);
+        }
         let mut report = RecoverReport { unavailable: listing.unavailable, ..RecoverReport::default() };
         if !listing.found.is_empty() {
             self.runtimes.mark_used(name)?; // the note may be lost where the engine is not

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gx_core::api::{ContainerInfo, ContainerList, CreateRequest, path};
+use gx_core::api::{ContainerInfo, ContainerList, CreateRequest, ExtendRequest, path};
 use gx_core::runtime::{LogOptions, RemoveOptions, StopOptions};
 use gx_core::{ContainerId, Exit};
 use schemars::JsonSchema;
@@ -79,6 +79,15 @@ pub(super) const ROUTES: &[Route] = &[
         takes: Takes::Nothing,
         gives: Gives::Value(200, schema::<ContainerInfo>),
         handler: handler!(passwd),
+    },
+    Route {
+        method: "POST",
+        path: "/v1/containers/{id}/extend",
+        about: "Makes a lease longer: the time is added to its end.",
+        query: None,
+        takes: Takes::Json(schema::<ExtendRequest>),
+        gives: Gives::Value(200, schema::<ContainerInfo>),
+        handler: handler!(extend),
     },
     Route {
         method: "POST",
@@ -183,6 +192,13 @@ async fn stop(state: Arc<State>, mut request: Request) -> Result<Response, Failu
 async fn passwd(state: Arc<State>, request: Request) -> Result<Response, Failure> {
     let (node, id, plain) = (state.node.clone(), request.reference.clone(), Plain::Json(StatusCode::OK));
     let call = |_| async move { Ok(node.passwd(&Caller::Host, &id).await?) };
+    answer::<ContainerInfo, _>(&state, request.format(), plain, Patience::Finish, call).await
+}
+
+async fn extend(state: Arc<State>, mut request: Request) -> Result<Response, Failure> {
+    let body: ExtendRequest = request.json().await?;
+    let (node, id, plain) = (state.node.clone(), request.reference.clone(), Plain::Json(StatusCode::OK));
+    let call = |_| async move { Ok(node.extend(&Caller::Host, &id, body).await?) };
     answer::<ContainerInfo, _>(&state, request.format(), plain, Patience::Finish, call).await
 }
 

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use gx_core::ErrorCode;
-use gx_core::api::CreateRequest;
-use gx_core::{ContainerState, RuntimeError};
+use gx_core::api::{CreateRequest, ExtendRequest};
+use gx_core::{ContainerState, Runtime, RuntimeError};
 
-use super::{Host, named, sleeper, until};
+use super::{Host, named, open, sleeper, until};
 use crate::node::Caller;
 
 #[tokio::test]
@@ -35,6 +35,65 @@ async fn a_lease_that_ended_while_no_server_ran_ends_at_the_next_start() {
     });
     until("it is gone", async || host.probe().all().await.is_empty()).await;
     watch.abort();
+}
+
+#[tokio::test]
+async fn a_lease_that_another_process_made_longer_does_not_end() {
+    let host = Host::new().await;
+    let leases = tokio::spawn({
+        let node = host.node.clone();
+        async move { node.keep_leases().await }
+    });
+    let short = host.create(CreateRequest { ttl_s: Some(2), ..named("longer") }).await.unwrap();
+    let marker = host.create(CreateRequest { ttl_s: Some(3), ..named("marker") }).await.unwrap();
+    // Another node on the same folder: what `gx extend` is beside `gx serve`.
+    let other = open(host.data.path(), &host.config, &host.probes).await;
+    let extended = other.extend(&Caller::Host, "longer", ExtendRequest { by_s: 600 }).await.unwrap();
+    assert_eq!(extended.expires_at.unwrap().unix(), short.expires_at.unwrap().unix() + 600);
+    until("the one with a later end is gone", async || {
+        host.node.show(&Caller::Host, marker.id.as_str()).await.is_err()
+    })
+    .await;
+    let left = host.node.show(&Caller::Host, "longer").await.unwrap();
+    assert_eq!((left.state, left.expires_at), (ContainerState::Running, extended.expires_at));
+    leases.abort();
+}
+
+#[tokio::test]
+async fn an_extension_outlives_the_server_and_is_forgotten_with_its_container() {
+    let host = Host::new().await;
+    let made = host.create(CreateRequest { ttl_s: Some(100), ..named("long") }).await.unwrap();
+    host.node.extend(&Caller::Host, "long", ExtendRequest { by_s: 50 }).await.unwrap();
+    let gone = host.create(CreateRequest { ttl_s: Some(100), ..named("gone") }).await.unwrap();
+    host.node.extend(&Caller::Host, "gone", ExtendRequest { by_s: 50 }).await.unwrap();
+    let force = gx_core::runtime::RemoveOptions { force: true };
+    host.probe().remove(gone.id.clone(), force).await.unwrap(); // past gx, as by the engine's own program
+    let host = host.restart().await;
+    let end = host.node.extend(&Caller::Host, "long", ExtendRequest { by_s: 50 }).await.unwrap().expires_at;
+    assert_eq!(end.unwrap().unix(), made.expires_at.unwrap().unix() + 100);
+    assert_eq!(host.node.list(&Caller::Host).await.unwrap().containers[0].expires_at, end);
+    let files = || std::fs::read_dir(host.data.path().join("data/leases/mock")).unwrap().count();
+    assert_eq!(files(), 2);
+    host.node.recover().await.unwrap();
+    assert_eq!(files(), 1, "that of the container that is gone is swept");
+    host.node.remove(&Caller::Host, "long", force).await.unwrap();
+    assert_eq!(files(), 0);
+}
+
+#[tokio::test]
+async fn a_lease_grows_only_within_what_is_lent_and_while_there_is_one() {
+    let host = Host::with(&["mock"], |config| {
+        config.server.limits.ttl = Some("2h".parse().unwrap());
+    })
+    .await;
+    let guest = gx_core::NodeId::from_bytes([7; 32]);
+    host.create(CreateRequest { ttl_s: Some(3_600), ..named("web") }).await.unwrap();
+    let by = |by_s| ExtendRequest { by_s };
+    let wrong = host.node.extend(&Caller::Host, "web", by(0)).await.unwrap_err();
+    assert_eq!((wrong.code(), wrong.field().as_deref()), (ErrorCode::InvalidArgument, Some("by_s")));
+    host.node.extend(&Caller::Host, "web", by(7_200)).await.expect("the host lends as long as it likes");
+    let other = host.node.extend(&Caller::Node(guest), "web", by(1)).await.unwrap_err();
+    assert_eq!(other.code(), ErrorCode::NotFound, "what is not the caller's does not exist for it");
 }
 
 #[tokio::test]
