@@ -16,6 +16,7 @@
 //! | `faults` | engines that go away, kill -9, Ctrl-C, slow readers |
 //! | `gpus` | GPUs in the specs and in containers, on both engines, with imaginary hardware |
 //! | `imaginary` | that hardware: a stub of NVML, and engines that hand its GPUs over |
+//! | `ports` | ports of containers are published as it is asked for, or refused |
 //! | `ssh` | containers are entered by OpenSSH's own client, and nobody else is told the secrets |
 //! | `support`, `engine_proxy` | how tests start programs, hosts and engines, and cut them off |
 
@@ -29,6 +30,7 @@ mod imaginary;
 mod leases;
 mod messages;
 mod plugins;
+mod ports;
 mod readme;
 mod roads;
 mod runtimes;
