@@ -8,6 +8,7 @@
 //! | `readme` | what the README tells a newcomer to type works |
 //! | `config` | the example is used; every mistake in a configuration is shown with its place |
 //! | `roads` | a container's whole life on both engines, here and on a host |
+//! | `desktop` | a desktop in a VNC client and in a browser, `browser` |
 //! | `runtimes` | every runtime keeps every promise, in this process and in a child |
 //! | `leases` | leases are made longer, and end |
 //! | `messages` | what a user reads when something is wrong, word for word |
@@ -20,7 +21,9 @@
 //! | `ssh` | containers are entered by OpenSSH's own client, and nobody else is told the secrets |
 //! | `support`, `engine_proxy` | how tests start programs, hosts and engines, and cut them off |
 
+mod browser;
 mod config;
+mod desktop;
 mod engine_proxy;
 mod example;
 mod faults;
