@@ -52,8 +52,9 @@ impl<'h> Desktop<'h> {
         needs_the_base(runtime);
         let name = unique("desk");
         let removed = Removed(runtime, format!("gx-{name}"));
-        let create = ["--json", "create", "--runtime", runtime, "--name", &name];
-        let arguments = [on, &create, more, &["localhost/gx-desktop"]].concat();
+        // Always: an image of an older gx may be there. What has not changed is not built again.
+        let create = ["--json", "create", "--pull", "always", "--runtime", runtime, "--name", &name];
+        let arguments = [on, &create, more, &["gx-desktop"]].concat();
         let made = run_within(here.command(&arguments), BUILD);
         assert_eq!(made.code, 0, "{made:?}");
         let made: Value = serde_json::from_str(&made.stdout).expect("a container is JSON");

@@ -10,8 +10,8 @@ use crate::shell::{self, Doing, Result, root, say};
 
 /// The base's name, which gx looks for before it asks a registry.
 const BASE: &str = "gx-debian:bookworm";
-/// The image's name in both engines.
-const NAME: &str = "localhost/gx-desktop:latest";
+const DOCKER_NAME: &str = "gx-desktop:latest";
+const PODMAN_NAME: &str = "localhost/gx-desktop:latest";
 const RELEASE: &str = "bookworm";
 const MIRROR: &str = "http://deb.debian.org/debian";
 /// Where a Debian machine says where its own packages come from.
@@ -31,8 +31,8 @@ pub(crate) fn bases(engines: &Engines) -> Result<()> {
 /// # Errors
 /// As of [`bases`].
 pub(crate) fn build(engines: &Engines) -> Result<()> {
-    images::build(&recipe("Docker", BASE.to_owned()), || engines.docker())?;
-    images::build(&recipe("Podman", format!("localhost/{BASE}")), || engines.podman())
+    images::build(&recipe("Docker", DOCKER_NAME, BASE.to_owned()), || engines.docker())?;
+    images::build(&recipe("Podman", PODMAN_NAME, format!("localhost/{BASE}")), || engines.podman())
 }
 
 /// Builds the image with OpenSSH's server in both engines, where it is missing or differs.
@@ -52,10 +52,10 @@ pub(crate) fn build_sshd(engines: &Engines, name: &'static str) -> Result<()> {
     images::build(&recipe("Podman", format!("localhost/{BASE}")), || engines.podman())
 }
 
-fn recipe(engine: &'static str, base: String) -> Recipe {
+fn recipe(engine: &'static str, name: &'static str, base: String) -> Recipe {
     Recipe {
         engine,
-        name: NAME,
+        name,
         context: root().join("images/desktop"),
         files: &["Containerfile", "services.toml"],
         arguments: vec![format!("BASE={base}")],
