@@ -49,9 +49,16 @@ impl Node {
                 Ok(found) => listing.found.extend(found),
                 Err(error) => {
                     tracing::warn!(runtime = %name, %error, "its containers cannot be listed");
-                    listing
-                        .unavailable
-                        .push(UnavailableRuntime { runtime: name.clone(), error: error.api() });
+                    let mut told = error.api();
+                    if matches!(error, ServerError::UnknownRuntime { .. }) {
+                        let mark = self.runtimes.used_mark(name);
+                        told.hint = Some(format!(
+                            "it was used and is no longer configured: configure it again, or forget its \
+                             containers with `rm {}`",
+                            mark.display()
+                        ));
+                    }
+                    listing.unavailable.push(UnavailableRuntime { runtime: name.clone(), error: told });
                 }
             }
         }

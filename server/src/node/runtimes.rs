@@ -73,12 +73,17 @@ impl Runtimes {
         Ok(names)
     }
 
+    /// Returns the file by which a runtime is known to be used; without it nobody asks the runtime any more.
+    pub(crate) fn used_mark(&self, name: &PluginName) -> PathBuf {
+        self.used.join(name.as_str())
+    }
+
     /// Notes that this node is about to have a container in a runtime.
     ///
     /// # Errors
     /// [`ServerError::State`].
     pub(crate) fn mark_used(&self, name: &PluginName) -> Result<()> {
-        let path = self.used.join(name.as_str());
+        let path = self.used_mark(name);
         if path.exists() {
             return Ok(());
         }

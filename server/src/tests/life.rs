@@ -97,6 +97,20 @@ async fn a_lease_grows_only_within_what_is_lent_and_while_there_is_one() {
 }
 
 #[tokio::test]
+async fn a_runtime_that_is_no_longer_configured_can_be_forgotten() {
+    let host = Host::new().await;
+    host.create(named("web")).await.unwrap();
+    let mark = host.data.path().join("data/used/gone");
+    std::fs::write(&mark, "").unwrap();
+    let list = host.node.list(&Caller::Host).await.unwrap();
+    assert_eq!((list.containers.len(), list.unavailable[0].runtime.as_str()), (1, "gone"));
+    let hint = list.unavailable[0].error.hint.clone().unwrap();
+    assert!(hint.contains(&format!("`rm {}`", mark.display())), "{hint}");
+    std::fs::remove_file(&mark).unwrap();
+    assert!(host.node.list(&Caller::Host).await.unwrap().unavailable.is_empty());
+}
+
+#[tokio::test]
 async fn what_a_crash_left_half_made_is_removed_and_all_else_is_found() {
     let host = Host::new().await;
     let kept = host.create(named("kept")).await.unwrap();
