@@ -311,7 +311,7 @@ mod tests {
             "user": "app", "host_key": "k", "fingerprint": "SHA256:f", "password": "secret",
             "command": "ssh -p 20001 app@127.0.0.1",
         });
-        info.ssh = Some(serde_json::from_value(ssh).unwrap());
+        (info.ssh, info.expires_at) = (Some(serde_json::from_value(ssh).unwrap()), None);
         let text =
             |on: Option<&str>| Made { info: info.clone(), on: on.map(str::to_owned) }.text(&View::plain());
         let here = text(None);
