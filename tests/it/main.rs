@@ -19,9 +19,11 @@
 //! | `imaginary` | that hardware: a stub of NVML, and engines that hand its GPUs over |
 //! | `ports` | ports of containers are published as it is asked for, or refused |
 //! | `ssh` | containers are entered by OpenSSH's own client, and nobody else is told the secrets |
+//! | `clients` | rsync, sftp, Ansible and forwarded ports; crowds and killed sessions keep nobody out |
 //! | `support`, `engine_proxy` | how tests start programs, hosts and engines, and cut them off |
 
 mod browser;
+mod clients;
 mod config;
 mod desktop;
 mod engine_proxy;

@@ -72,13 +72,19 @@ fn podman_refuses_another_machines_image() {
 }
 
 /// Makes a container of an image that would only run a shell, and returns what the host answered.
-fn made<'a>(runtime: &'a str, here: &Surroundings, name: &str, more: &[&str]) -> (Value, Removed<'a>) {
+pub(crate) fn made<'a>(
+    runtime: &'a str,
+    here: &Surroundings,
+    name: &str,
+    more: &[&str],
+) -> (Value, Removed<'a>) {
     let removed = Removed(runtime, format!("gx-{name}"));
     let made = here.json(&[&["create", "--runtime", runtime, "--name", name], more].concat());
     (made, removed)
 }
 
-fn text<'a>(value: &'a Value, path: &str) -> &'a str {
+/// Returns a text of an answer.
+pub(crate) fn text<'a>(value: &'a Value, path: &str) -> &'a str {
     value.pointer(path).and_then(Value::as_str).unwrap_or_else(|| panic!("no {path} in {value}"))
 }
 
@@ -247,11 +253,11 @@ fn processes() -> String {
 }
 
 /// A session that is under way.
-struct Session(std::process::Child);
+pub(crate) struct Session(std::process::Child);
 
 impl Session {
     /// Starts a command and waits for its first line.
-    fn open(here: &Surroundings, args: &[&str]) -> Self {
+    pub(crate) fn open(here: &Surroundings, args: &[&str]) -> Self {
         let mut command = here.command(args);
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the program starts");
@@ -261,7 +267,13 @@ impl Session {
         Self(child)
     }
 
-    fn close(mut self) {
+    /// Waits for its end and returns its code.
+    pub(crate) fn code(mut self) -> Option<i32> {
+        self.0.wait().expect("it ends").code()
+    }
+
+    /// Says something, which must come back, and ends it.
+    pub(crate) fn close(mut self) {
         let mut stdin = self.0.stdin.take().expect("stdin is piped");
         stdin.write_all(b"bye\n").expect("it is read");
         drop(stdin);

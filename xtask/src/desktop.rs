@@ -1,4 +1,4 @@
-//! The image with a desktop, and the base it is built from where no registry is reachable.
+//! The image with a desktop and others made of Debian, and the base of them where no registry is reachable.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,12 +40,29 @@ pub(crate) fn build(engines: &Engines) -> Result<()> {
 /// # Errors
 /// As of [`bases`].
 pub(crate) fn build_sshd(engines: &Engines, name: &'static str) -> Result<()> {
+    on_base(engines, name, "sshd", &["Containerfile", "start.sh"])
+}
+
+/// Builds the image that other programs than gx visit over SSH, in both engines, where it is missing or differs.
+///
+/// # Errors
+/// As of [`bases`].
+pub(crate) fn build_clients(engines: &Engines) -> Result<()> {
+    on_base(engines, "gx-clients", "clients", &["Containerfile"])
+}
+
+fn on_base(
+    engines: &Engines,
+    name: &'static str,
+    folder: &str,
+    files: &'static [&'static str],
+) -> Result<()> {
     bases(engines)?;
     let recipe = |engine, base: String| Recipe {
         engine,
         name,
-        context: root().join("images/sshd"),
-        files: &["Containerfile", "start.sh"],
+        context: root().join("images").join(folder),
+        files,
         arguments: vec![format!("BASE={base}")],
     };
     images::build(&recipe("Docker", BASE.to_owned()), || engines.docker())?;

@@ -36,9 +36,13 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     let runner: &[&str] = if nextest { &["nextest", "run"] } else { PLAIN };
     shell::run(cargo(runner).args(["--workspace", "--no-run"]).args(locked()))?;
     let engines = Engines::start()?;
-    if args.filter.is_empty() || args.filter.iter().any(|filter| filter.contains("desktop")) {
+    let wanted = |part| args.filter.is_empty() || args.filter.iter().any(|filter| filter.contains(part));
+    if wanted("desktop") {
         // The tests let gx build the image itself, as it does when a create first names it.
         desktop::bases(&engines)?;
+    }
+    if wanted("clients") {
+        desktop::build_clients(&engines)?;
     }
     say("testing");
     let mut tests = cargo(runner);

@@ -1,0 +1,297 @@
+//! Programs that know SSH and not gx, on both engines: rsync, sftp and Ansible by what `gx ssh --ssh-config` prints,
+//! forwarded ports, a huge paste; and a crowd that says nothing, and sessions killed inside, keep nobody out.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::ssh::{Session, made, text};
+use crate::support::{IMAGE, Surroundings, run, try_engine, unique};
+
+/// An image with rsync and Python, which `cargo xtask test` builds.
+const CLIENTS: &str = "gx-clients";
+const CROWD: usize = 1000;
+const PASTE: usize = 64 << 20;
+
+#[test]
+fn docker_is_visited_by_other_programs() {
+    visited("docker");
+}
+
+#[test]
+fn podman_is_visited_by_other_programs() {
+    visited("podman");
+}
+
+#[test]
+fn docker_leads_ports_both_ways() {
+    ports_are_led("docker");
+}
+
+#[test]
+fn podman_leads_ports_both_ways() {
+    ports_are_led("podman");
+}
+
+#[test]
+fn docker_takes_a_huge_paste() {
+    pasted("docker");
+}
+
+#[test]
+fn podman_takes_a_huge_paste() {
+    pasted("podman");
+}
+
+#[test]
+fn docker_is_entered_past_a_crowd() {
+    past_a_crowd("docker");
+}
+
+#[test]
+fn podman_is_entered_past_a_crowd() {
+    past_a_crowd("podman");
+}
+
+#[test]
+fn docker_outlives_its_sessions() {
+    outlives_its_sessions("docker");
+}
+
+#[test]
+fn podman_outlives_its_sessions() {
+    outlives_its_sessions("podman");
+}
+
+fn visited(runtime: &str) {
+    let there = try_engine(runtime, &["image", "inspect", CLIENTS]).code == 0;
+    assert!(there, "{runtime} has no {CLIENTS}: `cargo xtask test -- clients` makes it");
+    let here = Surroundings::new();
+    let name = unique("clients");
+    let (_, _removed) = made(runtime, &here, &name, &[CLIENTS]);
+    let visitor = Visitor::new(&here, &name);
+    visitor.copies_by_rsync();
+    visitor.copies_by_sftp();
+    visitor.manages_by_ansible();
+}
+
+/// Somebody who has what `gx ssh --ssh-config` prints.
+struct Visitor<'h> {
+    here: &'h Surroundings,
+    config: PathBuf,
+    host: String,
+}
+
+impl<'h> Visitor<'h> {
+    fn new(here: &'h Surroundings, name: &str) -> Self {
+        let config = here.path("ssh_config");
+        std::fs::write(&config, here.ok(&["ssh", "--ssh-config", name])).expect("a file can be written");
+        Self { here, config, host: format!("gx-{name}") }
+    }
+
+    fn copies_by_rsync(&self) {
+        let (sent, back) = (self.here.path("sent"), self.here.path("back"));
+        tree(&sent);
+        let there = format!("{}:/srv/tree/", self.host);
+        self.rsync(&slashed(&sent), &there);
+        self.rsync(&there, &slashed(&back));
+        same(&sent, &back);
+        // What is gone here goes there too, and what is there already is not sent again.
+        std::fs::remove_file(sent.join("two words")).expect("a file can be removed");
+        let told = self.rsync(&slashed(&sent), &there);
+        assert!(told.contains("*deleting   two words\n") && !told.contains("<f"), "{told}");
+        self.rsync(&there, &slashed(&back));
+        same(&sent, &back);
+    }
+
+    fn rsync(&self, from: &str, to: &str) -> String {
+        let mut rsync = Command::new("rsync");
+        rsync.args(["--archive", "--delete", "--itemize-changes", "-e"]);
+        rsync.arg(format!("ssh -F {}", self.config.display())).args([from, to]);
+        let ended = run(rsync);
+        assert_eq!(ended.code, 0, "{ended:?}");
+        ended.stdout
+    }
+
+    fn copies_by_sftp(&self) {
+        let (note, back) = (self.here.path("note"), self.here.path("note-back"));
+        std::fs::write(&note, "by sftp\n").expect("a file can be written");
+        let lines = [
+            "mkdir /srv/box".to_owned(),
+            format!("put {} /srv/box/first", note.display()),
+            "rename /srv/box/first /srv/box/second".to_owned(),
+            "chmod 640 /srv/box/second".to_owned(),
+            "symlink second /srv/box/third".to_owned(),
+            format!("get /srv/box/third {}", back.display()),
+            "ls -l /srv/box".to_owned(),
+            "rm /srv/box/*".to_owned(),
+            "rmdir /srv/box".to_owned(),
+        ];
+        let (code, told) = self.sftp(&lines.join("\n"));
+        assert_eq!(code, 0, "{told}");
+        assert!(told.contains("-rw-r-----") && told.contains("/srv/box/third"), "{told}");
+        assert_eq!(std::fs::read_to_string(back).expect("it came back"), "by sftp\n");
+        let (code, told) = self.sftp("ls /srv/box");
+        assert!(code != 0 && told.contains("not found"), "the folder is removed: {told}");
+    }
+
+    fn sftp(&self, lines: &str) -> (i32, String) {
+        let batch = self.here.path("batch");
+        std::fs::write(&batch, format!("{lines}\n")).expect("a file can be written");
+        let mut sftp = Command::new("sftp");
+        sftp.arg("-F").arg(&self.config).arg("-b").arg(batch).arg(&self.host);
+        let ended = run(sftp);
+        (ended.code, ended.stdout + &ended.stderr)
+    }
+
+    fn manages_by_ansible(&self) {
+        assert_eq!(self.ansible("ping")["ping"], "pong");
+        let told = self.ansible("setup");
+        let facts = &told["ansible_facts"];
+        assert_eq!(facts["ansible_distribution"], "Debian", "{facts}");
+        assert_eq!(facts["ansible_user_id"], "root");
+        assert_eq!(
+            facts["ansible_env"]["SSH_CONNECTION"].as_str().map(|text| text.split(' ').count()),
+            Some(4)
+        );
+    }
+
+    /// Runs a module of Ansible and returns what it found.
+    fn ansible(&self, module: &str) -> Value {
+        let mut ansible = Command::new("ansible");
+        ansible.args(["all", "--inventory", &format!("{},", self.host), "--module-name", module]);
+        ansible.env("ANSIBLE_SSH_ARGS", format!("-F {}", self.config.display()));
+        ansible.env("ANSIBLE_HOME", self.here.path("ansible")).env("HOME", self.here.path(""));
+        ansible.env("ANSIBLE_LOCAL_TEMP", self.here.path("ansible/tmp")).env("ANSIBLE_NOCOLOR", "1");
+        ansible.env("LC_ALL", "C.UTF-8").current_dir(self.here.path(""));
+        let ended = run(ansible);
+        let told = ended.stdout.strip_prefix(&format!("{} | SUCCESS => ", self.host));
+        let told = told.unwrap_or_else(|| panic!("{ended:?}"));
+        serde_json::from_str(told).unwrap_or_else(|error| panic!("{error}: {ended:?}"))
+    }
+}
+
+/// Makes a folder of what is easily copied wrongly.
+fn tree(place: &Path) {
+    std::fs::create_dir_all(place.join("empty/deeper")).expect("folders can be made");
+    std::fs::write(place.join("nothing"), "").expect("a file can be written");
+    std::fs::write(place.join("two words"), "here\n").expect("a file can be written");
+    std::fs::write(place.join("grüße"), random(3 << 20)).expect("a file can be written");
+    symlink("nothing", place.join("link")).expect("a link can be made");
+}
+
+fn slashed(folder: &Path) -> String {
+    format!("{}/", folder.display())
+}
+
+fn same(one: &Path, other: &Path) {
+    let mut diff = Command::new("diff");
+    diff.args(["--recursive", "--no-dereference"]).args([one, other]);
+    let ended = run(diff);
+    assert_eq!(ended.code, 0, "{ended:?}");
+}
+
+fn random(count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).expect("there is chance");
+    bytes
+}
+
+fn ports_are_led(runtime: &str) {
+    let here = Surroundings::new();
+    let name = unique("led");
+    let (_, _removed) = made(runtime, &here, &name, &[IMAGE]);
+    here.ok(&["ssh", &name, "echo from inside > /tmp/page; httpd -p 127.0.0.1:8000 -h /tmp"]);
+    let socket = here.path("led");
+    let local = format!("{}:127.0.0.1:8000", socket.display());
+    let session = Session::open(&here, &["ssh", "-L", &local, &name, "--", "sh", "-c", "echo in; cat"]);
+    for _ in 0..3 {
+        let mut stream = UnixStream::connect(&socket).expect("ssh listens");
+        stream.write_all(b"GET /page HTTP/1.0\r\n\r\n").expect("it is read");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it is answered");
+        assert!(answer.ends_with("\r\n\r\nfrom inside\n"), "{answer}");
+    }
+    session.close();
+
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let port = listener.local_addr().expect("it has an address").port();
+    let answering = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("somebody comes");
+        let mut asked = [0; 4];
+        stream.read_exact(&mut asked).expect("it is asked");
+        stream.write_all(b"from here\n").expect("it is read");
+        asked
+    });
+    let remote = format!("9000:127.0.0.1:{port}");
+    let ask = "printf ask! | nc 127.0.0.1 9000";
+    let told = here.ok(&["ssh", "-o", "ExitOnForwardFailure=yes", "-R", &remote, &name, ask]);
+    assert_eq!(told, "from here\n");
+    assert_eq!(&answering.join().expect("it answered"), b"ask!");
+    let gone = here.gx(&["ssh", &name, "nc 127.0.0.1 9000 < /dev/null"]);
+    assert_ne!(gone.code, 0, "the port is closed with its session: {gone:?}");
+}
+
+fn pasted(runtime: &str) {
+    let here = Surroundings::new();
+    let name = unique("paste");
+    let (_, _removed) = made(runtime, &here, &name, &[IMAGE]);
+    let (there, back) = (here.path("there"), here.path("back"));
+    std::fs::write(&there, random(PASTE)).expect("a file can be written");
+    let mut cat = here.command(&["ssh", &name, "--", "cat"]);
+    cat.stdin(File::open(&there).expect("it is there"));
+    let mut child = cat.stdout(File::create(&back).expect("a file can be made")).spawn().expect("gx starts");
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+    let (sent, came) = (std::fs::read(there).expect("a file"), std::fs::read(back).expect("a file"));
+    assert_eq!(came.len(), PASTE);
+    assert!(sent == came, "what came back is not what was sent");
+}
+
+fn past_a_crowd(runtime: &str) {
+    let here = Surroundings::new();
+    let name = unique("crowd");
+    let (made, _removed) = made(runtime, &here, &name, &[IMAGE]);
+    let mut more = Command::new("prlimit");
+    more.args(["--pid", &std::process::id().to_string(), "--nofile=4096:"]);
+    assert_eq!(run(more).code, 0, "this process may open as many connections");
+    let address = text(&made, "/ssh/address");
+    let mut crowd: Vec<TcpStream> =
+        (0..CROWD).map(|_| TcpStream::connect(address).expect("it takes connections")).collect();
+    // Each of them is attended to: none waits in a line before the guest.
+    for stream in &mut crowd {
+        let mut greeting = [0; 11];
+        stream.read_exact(&mut greeting).expect("it greets");
+        assert_eq!(&greeting, b"SSH-2.0-gx_");
+    }
+    assert_eq!(here.ok(&["ssh", &name, "--", "echo", "in"]), "in\n");
+    for stream in &mut crowd {
+        stream.write_all(b"SSH-2.0-crowd\r\n").expect("nobody was cut off");
+    }
+    assert_eq!(here.ok(&["ssh", &name, "--", "echo", "in again"]), "in again\n");
+    drop(crowd);
+    assert_eq!(here.ok(&["ssh", &name, "--", "echo", "alone"]), "alone\n");
+}
+
+fn outlives_its_sessions(runtime: &str) {
+    let here = Surroundings::new();
+    let name = unique("killed");
+    let (_, _removed) = made(runtime, &here, &name, &[IMAGE]);
+    let line = "echo in; exec sleep 1000";
+    let victim = Session::open(&here, &["ssh", &name, line]);
+    let other = Session::open(&here, &["ssh", &name, "--", "sh", "-c", "echo in; cat"]);
+    here.ok(&["ssh", &name, "kill -9 $(pidof sleep)"]);
+    assert_eq!(victim.code(), Some(255), "ssh tells of a signal so");
+    // The first process of a container cannot be killed from the inside.
+    here.ok(&["ssh", &name, "kill -9 1"]);
+    other.close();
+    let own = here.gx(&["ssh", &name, "kill -9 $$"]);
+    assert_eq!((own.code, own.stdout.as_str()), (255, ""), "{own:?}");
+    assert_eq!(here.ok(&["ssh", &name, "--", "echo", "still here"]), "still here\n");
+    assert_eq!(here.json(&["show", &name])["state"], "running");
+}
