@@ -121,7 +121,7 @@ fn entered(runtime: &str) {
 }
 
 /// Logs in by the command that was printed, as somebody without gx would; ssh has the code 255 for a wrong password.
-fn with_password(here: &Surroundings, made: &Value, password: &str, code: i32) {
+pub(crate) fn with_password(here: &Surroundings, made: &Value, password: &str, code: i32) {
     let mut words = text(made, "/ssh/command").split(' ');
     assert_eq!(words.next(), Some("ssh"));
     let known = here.path("known_by_others");
@@ -286,7 +286,12 @@ impl Session {
 }
 
 /// Builds an image and returns its name.
-fn built(runtime: &str, here: &Surroundings, containerfile: &str, files: &[(&str, &str)]) -> (String, Image) {
+pub(crate) fn built(
+    runtime: &str,
+    here: &Surroundings,
+    containerfile: &str,
+    files: &[(&str, &str)],
+) -> (String, Image) {
     let folder = here.path("context");
     std::fs::create_dir_all(&folder).expect("folders can be made");
     std::fs::write(folder.join("Containerfile"), containerfile).expect("a file can be written");
@@ -300,7 +305,7 @@ fn built(runtime: &str, here: &Surroundings, containerfile: &str, files: &[(&str
 }
 
 /// Removes an image when the test ends.
-struct Image(String, String);
+pub(crate) struct Image(String, String);
 
 impl Drop for Image {
     fn drop(&mut self) {
