@@ -56,6 +56,11 @@ impl Target {
         }
     }
 
+    /// Returns whether it is this machine, without a host in between.
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self, Self::Local(_))
+    }
+
     /// Lets what was cancelled clean up after itself.
     pub(crate) async fn close(&self) {
         match self {
@@ -129,7 +134,7 @@ impl Target {
     /// Connects to a service of a container: directly on this machine, else through the host.
     pub(crate) async fn tunnel(&self, id: &str, service: Service) -> Result<Box<dyn Duplex>> {
         match self {
-            Self::Local(node) => Ok(Box::new(node.tunnel(&Caller::Host, id, service).await?)),
+            Self::Local(node) => Ok(Box::new(node.tunnel(&Caller::Host, id, service).await?.0)),
             Self::Host(client) => Ok(Box::new(client.tunnel(id, service).await?)),
         }
     }

@@ -28,6 +28,7 @@ mod gpus;
 mod guest;
 mod guest_program;
 mod health;
+mod idle;
 mod images;
 mod key;
 mod lease;
@@ -51,6 +52,7 @@ mod tasks;
 mod tunnel;
 
 pub use caller::Caller;
+pub use idle::Inside;
 pub(crate) use lock::ServerLock;
 #[cfg(test)]
 pub(crate) use platform::architecture;
@@ -90,6 +92,7 @@ pub struct Node {
     pulls: pulls::Pulls,
     tasks: tasks::Tasks,
     leases: lease::Leases,
+    idle: idle::Idle,
     extensions: extend::Extensions,
     watched: health::Watched,
     sampler: Arc<sample::Sampler>,
@@ -134,6 +137,7 @@ impl Node {
             pulls: Default::default(),
             tasks: Default::default(),
             leases: Default::default(),
+            idle: Default::default(),
             extensions: extend::Extensions::new(&data),
             watched: Default::default(),
             sampler: Arc::new(sample::Sampler::new(&data)),
@@ -198,7 +202,9 @@ impl Node {
     pub async fn start(&self, caller: &Caller, reference: &str) -> Result<ContainerInfo> {
         let found = self.resolve(caller, reference).await?;
         found.runtime.start(found.container.id.clone()).await.map_err(ServerError::of(&found.name))?;
-        self.inspect(&found).await
+        let started = self.inspect(&found).await?;
+        self.idle.learn(&started);
+        Ok(started)
     }
 
     /// Stops a container; one that is not running is as it should be.
@@ -296,6 +302,7 @@ impl Node {
             return Err(ServerError::invalid("argv", "no command is given"));
         }
         let found = self.resolve(caller, reference).await?;
+        let _inside = self.idle.enter(&found);
         let id = found.container.id.clone();
         let spec = ExecSpec { user: spec.user.or_else(|| access::user(&found.container)), ..spec };
         found.runtime.exec(id, spec, input, out).await.map_err(ServerError::of(&found.name))
@@ -307,6 +314,7 @@ impl Node {
     /// Those of a reference; [`ServerError::Runtime`].
     pub async fn copy_in(&self, caller: &Caller, reference: &str, path: &str, archive: Input) -> Result<()> {
         let found = self.resolve(caller, reference).await?;
+        let _inside = self.idle.enter(&found);
         let (id, path) = (found.container.id.clone(), path.to_owned());
         found.runtime.copy_in(id, path, archive).await.map_err(ServerError::of(&found.name))
     }
@@ -317,6 +325,7 @@ impl Node {
     /// Those of a reference; [`ServerError::Runtime`].
     pub async fn copy_out(&self, caller: &Caller, reference: &str, path: &str, out: Output) -> Result<()> {
         let found = self.resolve(caller, reference).await?;
+        let _inside = self.idle.enter(&found);
         let (id, path) = (found.container.id.clone(), path.to_owned());
         found.runtime.copy_out(id, path, out).await.map_err(ServerError::of(&found.name))
     }

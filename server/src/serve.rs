@@ -98,6 +98,8 @@ fn background(node: &Arc<Node>) -> JoinSet<()> {
     tasks.spawn(async move { sampled.keep_sampling().await });
     let leased = node.clone();
     tasks.spawn(async move { leased.keep_leases().await });
+    let idle = node.clone();
+    tasks.spawn(async move { idle.keep_idle().await });
     tasks
 }
 

@@ -10,6 +10,7 @@
 //! | `roads` | a container's whole life on both engines, here and on a host |
 //! | `desktop` | a desktop in a VNC client and in a browser, `browser` |
 //! | `runtimes` | every runtime keeps every promise, in this process and in a child |
+//! | `idle` | containers that nobody uses are stopped, and those that are used are not |
 //! | `leases` | leases are made longer, and end |
 //! | `messages` | what a user reads when something is wrong, word for word |
 //! | `plugins` | bad and misbehaving plugins |
@@ -32,6 +33,7 @@ mod example;
 mod faults;
 mod generated;
 mod gpus;
+mod idle;
 mod imaginary;
 mod leases;
 mod messages;

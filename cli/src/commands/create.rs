@@ -27,6 +27,7 @@ Examples:
   gx create --wait debian -- make test         ends when the container does, with its exit code
   gx create --name mydesk gx-desktop           a desktop, for gx vnc
   gx create --name box debian                  stays until it is stopped; `gx ssh box` gets in
+  gx create --name box --idle 30m debian       stopped after half an hour without a session and without work
 
 Everything after IMAGE is the command; `--` before it keeps its flags its own. An image that would only run a shell \
 stays until it is stopped, for those who log in. The password is shown once; `gx passwd` makes another.
@@ -74,6 +75,9 @@ pub struct CreateArgs {
     /// The lease, after which it is stopped and removed, as in 30m or 2h
     #[arg(long, value_name = "SPAN")]
     pub ttl: Option<Span>,
+    /// Stops it, without removing it, after so long without a session and without work, as in 30m
+    #[arg(long, value_name = "SPAN")]
+    pub idle: Option<Span>,
     /// The user in the container, as NAME or UID, with :GROUP or :GID
     #[arg(short, long)]
     pub user: Option<String>,
@@ -115,7 +119,7 @@ pub enum Pull {
 }
 
 pub(crate) async fn run(args: CreateArgs, context: &Context<'_>) -> Result<Status> {
-    let (wait, dry_run) = (args.wait, args.dry_run);
+    let (wait, dry_run, idle) = (args.wait, args.dry_run, args.idle.is_some());
     let keys = if args.no_guest { Vec::new() } else { keys(&args.ssh_key, context)? };
     let request = CreateRequest { ssh_keys: keys, ..request(args, context)? };
     let key = random_key()?;
@@ -125,6 +129,10 @@ pub(crate) async fn run(args: CreateArgs, context: &Context<'_>) -> Result<Statu
     let mut info = made?;
     if dry_run {
         context.out.note("nothing was made: this is what there would be");
+    } else if idle && target.is_local() {
+        context
+            .out
+            .note("it is stopped when it is idle, as leases end, while `gx serve` runs on this machine");
     }
     if !wait {
         context.out.show(&Made { info, on: context.globals.on.clone() })?;
@@ -155,6 +163,7 @@ fn request(args: CreateArgs, context: &Context<'_>) -> Result<CreateRequest> {
         no_guest: args.no_guest,
         require_ssh: !args.ssh_key.is_empty(),
         ttl_s: args.ttl.map(|span| span.0.as_secs()),
+        idle_s: args.idle.map(|span| span.0.as_secs()),
         pull: args.pull.into(),
         dry_run: args.dry_run,
         ..CreateRequest::new(args.image)

@@ -1,7 +1,10 @@
 //! `gx list`: containers. As with `docker ps`, those that have ended show with `--all` only: what runs is what costs.
 
+use std::time::Duration;
+
 use clap::Args;
 use gx_core::api::{ContainerInfo, ContainerList};
+use gx_core::units::Span;
 use gx_core::{ContainerState, PluginName};
 
 use super::Context;
@@ -64,7 +67,7 @@ impl Show for ContainerList {
                 container.image.clone(),
                 container.created_at.map(|at| human::ago(at, view.now)).unwrap_or_default(),
                 state(container),
-                container.expires_at.map(|end| human::left(end, view.now)).unwrap_or_default(),
+                lease(container, view),
                 human::ports(&container.ports),
             ]);
             if let Some(end) = container.expires_at.filter(|end| human::is_soon(*end, view.now)) {
@@ -77,6 +80,13 @@ impl Show for ContainerList {
     fn ids(&self, _: &View) -> String {
         self.containers.iter().map(|container| format!("{}\n", container.id.short())).collect()
     }
+}
+
+/// Returns how much of the lease is left, and after how long without use it is stopped.
+fn lease(container: &ContainerInfo, view: &View) -> String {
+    let left = container.expires_at.map(|end| human::left(end, view.now));
+    let idle = container.idle_s.map(|seconds| format!("idle {}", Span(Duration::from_secs(seconds))));
+    left.into_iter().chain(idle).collect::<Vec<_>>().join(", ")
 }
 
 /// Returns the state, and how it ended where it did.
@@ -112,6 +122,15 @@ pub(crate) mod tests {
              0123456789ab   web    docker    debian   2 minutes ago   running   1h 59m   127.0.0.1:20000 → 80/tcp\n"
         );
         assert_eq!(list.ids(&View::plain()), "0123456789ab\n");
+    }
+
+    #[test]
+    fn the_lease_tells_what_stops_it_when_nobody_uses_it() {
+        let mut info = container("web", ContainerState::Running);
+        info.idle_s = Some(5_400);
+        assert_eq!(lease(&info, &View::plain()), "1h 59m, idle 1h30m");
+        info.expires_at = None;
+        assert_eq!(lease(&info, &View::plain()), "idle 1h30m");
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! `gx show`: everything about one container.
 
+use std::time::Duration;
+
 use clap::Args;
 use clap_complete::ArgValueCandidates;
 use gx_core::api::ContainerInfo;
+use gx_core::units::Span;
 use gx_core::{Gpus, Timestamp};
 
 use super::{Context, completions, list};
@@ -44,6 +47,7 @@ impl Show for ContainerInfo {
             .some("started", self.started_at.map(since))
             .some("ended", self.exit.as_ref().and_then(|exit| exit.finished_at).map(since))
             .some("lease ends", lease)
+            .some("idle stop", self.idle_s.map(idle))
             .pair("ports", human::ports(&self.ports))
             .some("ssh", ssh.and_then(|ssh| ssh.command.as_ref()))
             .some("host key", ssh.map(|ssh| &ssh.fingerprint))
@@ -67,6 +71,11 @@ pub(crate) fn lease(end: Timestamp, view: &View) -> String {
     }
 }
 
+/// Returns after how long without use a container is stopped.
+fn idle(seconds: u64) -> String {
+    format!("after {}", Span(Duration::from_secs(seconds)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,12 +83,14 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_left_out() {
-        let info = list::tests::container("web", ContainerState::Running);
+        let mut info = list::tests::container("web", ContainerState::Running);
         assert_eq!(
             info.text(&View::plain()),
             "name         web\nid           0123456789abcdef\nruntime      docker\nimage        debian\n\
              state        running\ncreated      1969-12-31T23:58:00Z (2 minutes ago)\n\
              lease ends   1970-01-01T01:59:59Z (1h 59m left)\nports        127.0.0.1:20000 → 80/tcp\n"
         );
+        info.idle_s = Some(1_800);
+        assert!(info.text(&View::plain()).contains("\nidle stop    after 30m\n"));
     }
 }

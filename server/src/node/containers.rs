@@ -13,6 +13,7 @@ use gx_core::{Container, Gpus, NodeId, PluginName, Runtime};
 use super::Node;
 use super::access;
 use super::caller::Caller;
+use super::idle;
 use crate::error::{Result, ServerError};
 
 /// How long an engine may take for a list or another short answer.
@@ -139,9 +140,9 @@ pub(crate) fn info(runtime: &PluginName, container: Container) -> ContainerInfo 
         ports: access::ports(&container),
         ssh: access::ssh(&container),
         vnc: access::vnc(&container),
+        idle_s: idle::limit_s(&container),
         id: container.id,
         image: container.image,
         exit: container.exit,
-        idle_s: None,
     }
 }

@@ -150,14 +150,22 @@ impl Node {
         let Some(image) = image else { return Ok(None) };
         self.check_platform(name, runtime, &order.request, image).await?;
         let can = timely(name, async { runtime.capabilities().await.map_err(ServerError::of(name)) }).await?;
-        match guest::plan(&order.request, image, &can) {
-            Ok(plan) => Ok(Some(plan)),
-            Err(why) if order.request.require_ssh => Err(ServerError::NoSsh { why: why.to_string() }),
+        let plan = match guest::plan(&order.request, image, &can) {
+            Ok(plan) => Some(plan),
+            Err(why) if order.request.require_ssh => return Err(ServerError::NoSsh { why: why.to_string() }),
             Err(why) => {
                 tracing::debug!(container = %order.name, %why, "there will be no guest in it");
-                Ok(None)
+                None
             }
+        };
+        let tells = if plan.is_some() { Feature::Exec } else { Feature::Stats };
+        if order.request.idle_s.is_some() && !can.has(tells) {
+            return Err(ServerError::invalid(
+                "idle_s",
+                format!("{name} cannot tell what goes on in containers"),
+            ));
         }
+        Ok(plan)
     }
 
     fn made(&self, name: &PluginName, container: Container) -> ContainerInfo {
@@ -165,6 +173,7 @@ impl Node {
         let mut made = self.told(name, container);
         access::tell(&mut made, &Secrets::new(&self.key, &nonce));
         self.leases.learn(&made);
+        self.idle.learn(&made);
         tracing::info!(container = %made.name, runtime = %name, image = %made.image, "made a container");
         made
     }
@@ -364,6 +373,9 @@ impl Order {
         }
         if let Some(ttl) = self.grant.ttl {
             label(label::EXPIRES, Timestamp::from_unix(Timestamp::from(now + ttl).unix()).to_string());
+        }
+        if let Some(idle) = request.idle_s {
+            label(label::IDLE, idle.to_string());
         }
         // Always, as an engine adds the image's own labels, and those may claim any.
         label(label::GPUS, request.gpus.to_string());

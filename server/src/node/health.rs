@@ -203,7 +203,9 @@ impl Node {
         }
         let listing = self.ours_in(std::slice::from_ref(name), &[]).await;
         for found in listing.found {
-            self.leases.learn(&self.told(&found.name, found.container));
+            let told = self.told(&found.name, found.container);
+            self.leases.learn(&told);
+            self.idle.learn(&told);
         }
         listing.unavailable.is_empty()
     }

@@ -97,8 +97,9 @@ pub(crate) fn check(request: &CreateRequest) -> Result<()> {
     if request.ttl_s == Some(0) {
         return Err(ServerError::invalid("ttl_s", "a lease is at least a second long"));
     }
-    if request.idle_s.is_some() {
-        return Err(ServerError::invalid("idle_s", "this host cannot stop containers that are idle yet"));
+    if request.idle_s.is_some_and(|idle| !(1..=LEASE_MAX_S).contains(&idle)) {
+        let longest = Span(Duration::from_secs(LEASE_MAX_S));
+        return Err(ServerError::invalid("idle_s", format!("an idle time is from 1s to {longest} long")));
     }
     if request.ttl_s.is_some_and(|ttl| ttl > LEASE_MAX_S) {
         let longest = Span(Duration::from_secs(LEASE_MAX_S));
@@ -292,7 +293,8 @@ mod tests {
         let ports = vec!["80".parse().unwrap(), "80".parse().unwrap()];
         assert_eq!(field(CreateRequest { ports, ..request() }), "ports");
         assert_eq!(field(CreateRequest { ttl_s: Some(0), ..request() }), "ttl_s");
-        assert_eq!(field(CreateRequest { idle_s: Some(1_800), ..request() }), "idle_s");
+        assert_eq!(field(CreateRequest { idle_s: Some(0), ..request() }), "idle_s");
+        assert_eq!(field(CreateRequest { idle_s: Some(u64::MAX), ..request() }), "idle_s");
         assert_eq!(field(CreateRequest { ttl_s: Some(u64::MAX), ..request() }), "ttl_s");
         let gpus = "GPU-a,GPU-a".parse().unwrap();
         assert_eq!(field(CreateRequest { gpus, ..request() }), "gpus");

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use super::Node;
 use super::caller::Caller;
 use super::containers::{name_of, timely};
+use super::idle::Inside;
 use crate::error::{Result, ServerError};
 
 /// How long a connection may take to be made.
@@ -23,19 +24,28 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 impl Node {
     /// Connects to a service of a container. It has said something already, which is still to be read: servers of SSH
-    /// (RFC 4253, section 4.2) and of RFB (RFC 6143, section 7.1.1) speak first.
+    /// (RFC 4253, section 4.2) and of RFB (RFC 6143, section 7.1.1) speak first. Beside it is what tells the host, while it lives, that somebody is in
+    /// the container.
     ///
     /// # Errors
     /// Those of a reference; [`ServerError::NotRunning`], [`ServerError::NoService`], [`ServerError::Unpublished`],
     /// [`ServerError::NoAnswer`]; [`ServerError::Runtime`].
-    pub async fn tunnel(&self, caller: &Caller, reference: &str, service: Service) -> Result<TcpStream> {
+    pub async fn tunnel(
+        &self,
+        caller: &Caller,
+        reference: &str,
+        service: Service,
+    ) -> Result<(TcpStream, Inside)> {
         let found = self.resolve(caller, reference).await?;
+        let inside = self.idle.enter(&found);
         let id = found.container.id.clone();
         let inspected = async { found.runtime.inspect(id).await.map_err(ServerError::of(&found.name)) };
         let container = timely(&found.name, inspected).await?;
         let addresses = addresses(&container, service)?;
         let name = name_of(&container).to_owned();
-        greeted(&addresses, GREETING).await.map_err(|source| ServerError::NoAnswer { name, service, source })
+        let greeted = greeted(&addresses, GREETING).await;
+        let stream = greeted.map_err(|source| ServerError::NoAnswer { name, service, source })?;
+        Ok((stream, inside))
     }
 }
 

@@ -47,12 +47,12 @@ async fn tunnel(state: Arc<State>, mut request: Request, service: Service) -> Re
     let socket = request.socket.take().ok_or(Failure::NoWebSocket)?;
     let permit = state.tunnels.clone().try_acquire_owned();
     let permit = permit.map_err(|_| Failure::TooManyTunnels { limit: MAX_TUNNELS })?;
-    let stream = state.node.tunnel(&Caller::Host, &request.reference, service).await?;
+    let (stream, inside) = state.node.tunnel(&Caller::Host, &request.reference, service).await?;
     let socket = socket.max_message_size(MAX_MESSAGE_BYTES).max_frame_size(MAX_MESSAGE_BYTES);
     let mut closing = state.closing.clone();
     let serve = |socket| async move {
         bridge(socket, stream, closed(&mut closing), Pulse::default()).await;
-        drop(permit);
+        drop((permit, inside));
     };
     Ok(socket.on_upgrade(serve).into_response())
 }

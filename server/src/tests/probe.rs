@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use gx_core::guest::Status;
 use gx_core::image::ImageProcess;
 use gx_core::plugin::*;
 use gx_core::stream::{InputChunk, MAX_ITEM_BYTES, input};
@@ -26,6 +27,8 @@ struct State {
     specs: Vec<ContainerSpec>,
     images: Option<(ImageProcess, BTreeMap<String, String>, String)>,
     execs: Vec<(ExecSpec, String)>,
+    status: Status,
+    work_ms: u64,
     flooding: bool,
     written: usize,
     builds: Vec<BuildRequest>,
@@ -88,6 +91,18 @@ impl Probe {
     pub(super) fn tell(&self, process: ImageProcess, labels: &[(&str, &str)], platform: &str) {
         let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         self.state.lock().unwrap().images = Some((process, labels, platform.to_owned()));
+    }
+
+    /// Makes guests tell this from now on, and so much more work whenever they are asked again.
+    pub(super) fn going_on(&self, status: Status, work_ms: u64) {
+        let mut state = self.state.lock().unwrap();
+        (state.status, state.work_ms) = (status, work_ms);
+    }
+
+    fn status(&self) -> Vec<u8> {
+        let mut state = self.state.lock().unwrap();
+        state.status.cpu_ms += state.work_ms;
+        serde_json::to_vec(&state.status).unwrap()
     }
 
     /// Returns every command that was run by exec, and what it was given.
@@ -289,6 +304,9 @@ impl Runtime for Probe {
             let mut given = Vec::new();
             while let Some(bytes) = input.next_data().await {
                 given.extend_from_slice(&bytes);
+            }
+            if spec.argv[1] == gx_core::guest::word::STATUS {
+                let _ = out.stdout(&self.status()).await;
             }
             self.state.lock().unwrap().execs.push((spec, String::from_utf8(given).unwrap()));
             return Ok(Exit::default());
