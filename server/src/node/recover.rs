@@ -9,6 +9,7 @@ use gx_core::{ContainerState, PluginName};
 
 use super::Node;
 use super::containers::{Found, info, timely};
+use super::extend::LOCK_PATIENCE as LEASE_PATIENCE;
 use crate::error::{Result, ServerError};
 
 /// How long the makers of containers are waited for.
@@ -47,6 +48,8 @@ impl Node {
         let listing = self.ours_in(std::slice::from_ref(name), &[]).await;
         if listing.unavailable.is_empty() {
             let there = listing.found.iter().map(|found| found.container.id.as_str()).collect();
+            // Else the draft of an end that is just being written is swept.
+            let _alone = self.extensions.lock().take(LEASE_PATIENCE).await?;
             self.extensions.sweep(name, &there);
         }
         let mut report = RecoverReport { unavailable: listing.unavailable, ..RecoverReport::default() };
