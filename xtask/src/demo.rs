@@ -4,14 +4,16 @@
 //! fails, and leaves nothing behind, however it ends.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
+use crate::desktop;
 use crate::engines::{self, Engines};
 use crate::interrupt;
 use crate::setup;
@@ -26,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// # Errors
 /// The first step that failed.
 pub(crate) fn run() -> Result<()> {
-    setup::install_missing(&[setup::ENGINES])?;
+    setup::install_missing(&[setup::ENGINES, setup::SSH])?;
     say("building gx and its plugins");
     shell::run(&mut cargo(&[
         "build",
@@ -106,7 +108,8 @@ impl<'e> Story<'e> {
         for runtime in RUNTIMES {
             self.container(engines, runtime)?;
         }
-        title("Both were made through plugins; the same commands work on either.");
+        self.desktop()?;
+        title("All were made through plugins; the same commands work on either.");
         self.gx(&["list"])?;
         title("The borrower gives them back.");
         let names = self.containers.clone();
@@ -127,11 +130,39 @@ impl<'e> Story<'e> {
         self.engine_shows(engine, &name)?;
         self.wait_for_output(&name)?;
         self.gx(&["logs", &name])?;
-        self.gx(&["exec", &name, "--", "sh", "-c", "uname -sm; ls /"])?;
+        title("SSH works in any image: this one is a single program.");
+        self.gx(&["ssh", &name, "--", "sh", "-c", "uname -sm; ls /"])?;
         let note = self.folder.path().join("note.txt");
         fs::write(note, format!("brought to {runtime}\n")).doing("note.txt")?;
         self.gx(&["cp", "note.txt", &format!("{name}:/tmp/note.txt")])?;
         self.gx(&["exec", &name, "--", "cat", "/tmp/note.txt"])
+    }
+
+    /// A picture of a desktop, where the image and a client that can be told what to do are there.
+    fn desktop(&mut self) -> Result<()> {
+        let mut image = self.engines.docker();
+        let image = shell::read(image.args(["image", "inspect", "--format", "{{.Id}}", desktop::DOCKER_NAME]));
+        let python = shell::target().join("tmp/venv/bin/python");
+        if image.is_err() || !python.exists() {
+            title("A desktop is another image: `cargo xtask images --desktop` builds it.");
+            return Ok(());
+        }
+        title(
+            "A container with a desktop, for VNC clients and for the browser: `gx vnc --open demo-desktop`.",
+        );
+        self.containers.push("demo-desktop".to_owned());
+        let arguments = ["--json", "create", "--runtime", "docker", "--name", "demo-desktop", "gx-desktop"];
+        let mut create = command(self.engines, &self.gx, &self.folder);
+        create.args(["--on", &self.address]).args(arguments);
+        shown(shell::line(&create).replacen(&*self.gx.to_string_lossy(), "gx", 1));
+        let told: Value = serde_json::from_str(&shell::read(&mut create)?).doing("gx create --json")?;
+        self.gx(&["vnc", "demo-desktop"])?;
+        let text = |key: &str| told["vnc"][key].as_str().unwrap_or_default().to_owned();
+        let picture = shell::target().join("artifacts/demo-desktop.png");
+        fs::create_dir_all(picture.parent().expect("it is in a folder")).doing("target/artifacts")?;
+        look(&python, &text("address"), &text("password"), &picture)?;
+        println!("its screen, taken over VNC: {}", picture.display());
+        Ok(())
     }
 
     fn log(&self) -> String {
@@ -172,6 +203,35 @@ impl<'e> Story<'e> {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+}
+
+/// Takes a picture of a desktop with a VNC client. The password goes by standard input: arguments are for all to see.
+fn look(python: &Path, address: &str, password: &str, picture: &Path) -> Result<()> {
+    const SCRIPT: &str = "\
+import sys, time
+from vncdotool import api
+address, port = sys.argv[1].rsplit(':', 1)
+password = sys.stdin.read()
+for attempt in range(100):
+    try:
+        with api.connect(f'{address}::{port}', password=password, timeout=10) as client:
+            client.captureScreen(sys.argv[2])
+        break
+    except Exception:
+        if attempt == 99: raise
+        time.sleep(0.1)
+api.shutdown()
+";
+    let mut client = Command::new(python);
+    client.args(["-c", SCRIPT, address]).arg(picture);
+    let mut client = client.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().doing("vncdotool")?;
+    let mut stdin = client.stdin.take().expect("stdin is piped");
+    stdin.write_all(password.as_bytes()).doing("vncdotool")?;
+    drop(stdin);
+    match client.wait().doing("vncdotool")?.success() && picture.exists() {
+        true => Ok(()),
+        false => Err(Failure::Because("no picture of the desktop could be taken over VNC".to_owned())),
     }
 }
 

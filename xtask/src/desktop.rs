@@ -10,10 +10,10 @@ use crate::shell::{self, Doing, Result, root, say};
 
 /// The base's name, which gx looks for before it asks a registry.
 const BASE: &str = "gx-debian:bookworm";
-const DOCKER_NAME: &str = "gx-desktop:latest";
+/// The name of the image with a desktop in Docker.
+pub(crate) const DOCKER_NAME: &str = "gx-desktop:latest";
 const PODMAN_NAME: &str = "localhost/gx-desktop:latest";
 const RELEASE: &str = "bookworm";
-const MIRROR: &str = "http://deb.debian.org/debian";
 /// Where a Debian machine says where its own packages come from.
 const SOURCES: &str = "/etc/apt/sources.list.d/debian.sources";
 
@@ -104,13 +104,13 @@ fn archive() -> Result<PathBuf> {
     for folder in ["doc", "info", "locale", "man"] {
         mmdebstrap.arg(format!("--dpkgopt=path-exclude=/usr/share/{folder}/*"));
     }
-    shell::read(mmdebstrap.arg(RELEASE).arg(&beside).arg(sources()))?;
+    shell::read(mmdebstrap.arg(RELEASE).arg(&beside).args(sources()))?;
     fs::rename(&beside, &archive).doing(archive.display())?;
     Ok(archive)
 }
 
-/// Returns this machine's own mirrors, if they have that release.
-fn sources() -> &'static str {
+/// Returns this machine's own mirrors, if they have that release; without any Debian's are used.
+fn sources() -> Option<&'static str> {
     let own = fs::read_to_string(Path::new(SOURCES)).unwrap_or_default();
-    if own.contains(RELEASE) { SOURCES } else { MIRROR }
+    own.contains(RELEASE).then_some(SOURCES)
 }

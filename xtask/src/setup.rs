@@ -38,11 +38,14 @@ pub(crate) const ENGINES: &[Need] = &[
     },
 ];
 
+/// What a borrower has.
+pub(crate) const SSH: &[Need] =
+    &[Need { found_as: &["ssh"], packages: &["openssh-client"], why: "visits containers" }];
+
 /// What the tests run besides.
 pub(crate) const TESTS: &[Need] = &[
     Need { found_as: &["git"], packages: &["git"], why: "lists the files of the repository" },
     Need { found_as: &["kill"], packages: &["procps"], why: "ends programs, as faults do" },
-    Need { found_as: &["ssh"], packages: &["openssh-client"], why: "visits containers" },
     Need { found_as: &["sshpass"], packages: &["sshpass"], why: "visits containers by password" },
     Need { found_as: &["rsync"], packages: &["rsync"], why: "copies into containers over SSH" },
     Need { found_as: &["ansible"], packages: &["ansible-core"], why: "manages containers over SSH" },

@@ -25,7 +25,7 @@ pub(crate) struct TestArgs {
 /// # Errors
 /// [`Failure::Because`] for what fails before the tests, [`Failure::Told`] for the tests.
 pub(crate) fn run(args: &TestArgs) -> Result<()> {
-    setup::install_missing(&[setup::ENGINES, setup::TESTS, setup::DESKTOP, setup::VIEWERS])?;
+    setup::install_missing(&[setup::ENGINES, setup::SSH, setup::TESTS, setup::DESKTOP, setup::VIEWERS])?;
     if args.filter.is_empty() {
         lints()?;
         say("tests in the documentation");

@@ -34,7 +34,7 @@ pub(crate) struct AccessArgs {
 }
 
 pub(crate) fn run(args: &AccessArgs) -> Result<()> {
-    setup::install_missing(&[setup::ENGINES, setup::DESKTOP, setup::TESTS])?;
+    setup::install_missing(&[setup::ENGINES, setup::SSH, setup::DESKTOP])?;
     say("building with optimisation");
     let mut build = cargo(&["build", "--release"]);
     shell::run(build.args([
