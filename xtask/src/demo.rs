@@ -141,7 +141,8 @@ impl<'e> Story<'e> {
     /// A picture of a desktop, where the image and a client that can be told what to do are there.
     fn desktop(&mut self) -> Result<()> {
         let mut image = self.engines.docker();
-        let image = shell::read(image.args(["image", "inspect", "--format", "{{.Id}}", desktop::DOCKER_NAME]));
+        let image =
+            shell::read(image.args(["image", "inspect", "--format", "{{.Id}}", desktop::DOCKER_NAME]));
         let python = shell::target().join("tmp/venv/bin/python");
         if image.is_err() || !python.exists() {
             title("A desktop is another image: `cargo xtask images --desktop` builds it.");
