@@ -147,7 +147,8 @@ pub struct Image {
     /// The image's own labels.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// What a container of it runs when nobody says otherwise; from [`image`](crate::Runtime::image) only.
+    /// What a container of it runs when nobody says otherwise; from [`image`](crate::Runtime::image) only, and only by
+    /// a runtime with `copy_in`: by this the host knows that it can put a program in front of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub process: Option<ImageProcess>,
 }

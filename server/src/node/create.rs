@@ -149,8 +149,7 @@ impl Node {
     ) -> Result<Option<Plan>> {
         let Some(image) = image else { return Ok(None) };
         self.check_platform(name, runtime, &order.request, image).await?;
-        let can = timely(name, async { runtime.capabilities().await.map_err(ServerError::of(name)) }).await?;
-        let plan = match guest::plan(&order.request, image, &can) {
+        let plan = match guest::plan(&order.request, image) {
             Ok(plan) => Some(plan),
             Err(why) if order.request.require_ssh => return Err(ServerError::NoSsh { why: why.to_string() }),
             Err(why) => {
@@ -158,12 +157,14 @@ impl Node {
                 None
             }
         };
-        let tells = if plan.is_some() { Feature::Exec } else { Feature::Stats };
-        if order.request.idle_s.is_some() && !can.has(tells) {
-            return Err(ServerError::invalid(
-                "idle_s",
-                format!("{name} cannot tell what goes on in containers"),
-            ));
+        if order.request.idle_s.is_some() {
+            let tells = if plan.is_some() { Feature::Exec } else { Feature::Stats };
+            let can = runtime.capabilities();
+            let can = timely(name, async { can.await.map_err(ServerError::of(name)) }).await?;
+            if !can.has(tells) {
+                let told = format!("{name} cannot tell what goes on in containers");
+                return Err(ServerError::invalid("idle_s", told));
+            }
         }
         Ok(plan)
     }

@@ -7,7 +7,6 @@ use gx_core::api::CreateRequest;
 use gx_core::container::{ContainerSpec, label};
 use gx_core::guest::{self, Credentials, Settings};
 use gx_core::image::{Image, ImageProcess};
-use gx_core::runtime::{Capabilities, Feature};
 use gx_core::stream::{InputChunk, InputSender};
 use gx_core::{PortRequest, Protocol};
 use tar::{EntryType, Header};
@@ -40,8 +39,6 @@ pub(crate) enum Without {
     Asked,
     /// It is built for Linux alone.
     Program,
-    /// The runtime cannot put it there.
-    Runtime,
     /// Nobody knows what the image runs, so that nothing can be put in front of it.
     Process,
     /// The image is for another kind of machine.
@@ -55,7 +52,6 @@ impl fmt::Display for Without {
         match self {
             Self::Asked => f.write_str("it is asked for without"),
             Self::Program => f.write_str("this gx is built without the guest"),
-            Self::Runtime => f.write_str("the runtime cannot copy files into containers"),
             Self::Process => f.write_str("the runtime does not tell what the image runs"),
             Self::Platform(platform) => write!(f, "the image is for {platform}"),
             Self::User(user) => write!(f, "{user:?} is not the name or number of a user"),
@@ -67,15 +63,12 @@ impl fmt::Display for Without {
 ///
 /// # Errors
 /// Why it gets none.
-pub(crate) fn plan(request: &CreateRequest, image: &Image, can: &Capabilities) -> Result<Plan, Without> {
+pub(crate) fn plan(request: &CreateRequest, image: &Image) -> Result<Plan, Without> {
     if request.no_guest {
         return Err(Without::Asked);
     }
     if PROGRAM.is_empty() {
         return Err(Without::Program);
-    }
-    if !can.has(Feature::Copy) {
-        return Err(Without::Runtime);
     }
     let process = image.process.as_ref().ok_or(Without::Process)?;
     if !platform::is_own(&image.platform) {

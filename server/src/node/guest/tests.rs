@@ -27,12 +27,8 @@ fn request(command: &[&str]) -> CreateRequest {
     CreateRequest { command, ..CreateRequest::new("x".parse().unwrap()) }
 }
 
-fn can() -> Capabilities {
-    Capabilities::from_iter([Feature::Copy])
-}
-
 fn planned(request: &CreateRequest, image: &Image) -> Plan {
-    plan(request, image, &can()).unwrap()
+    plan(request, image).unwrap()
 }
 
 #[test]
@@ -64,21 +60,15 @@ fn a_shell_nobody_is_at_makes_room_for_those_who_log_in() {
 
 #[test]
 fn who_cannot_have_a_guest_is_told_why() {
-    let why = |request: &CreateRequest, image: &Image, can: &Capabilities| {
-        plan(request, image, can).unwrap_err().to_string()
-    };
+    let why = |request: &CreateRequest, image: &Image| plan(request, image).unwrap_err().to_string();
     let (plain, asked) = (request(&[]), image(&[], &["x"]));
-    assert_eq!(
-        why(&CreateRequest { no_guest: true, ..plain.clone() }, &asked, &can()),
-        "it is asked for without"
-    );
-    assert!(why(&plain, &asked, &Capabilities::default()).contains("cannot copy files"));
-    assert!(why(&plain, &Image { process: None, ..asked.clone() }, &can()).contains("does not tell"));
+    assert_eq!(why(&CreateRequest { no_guest: true, ..plain.clone() }, &asked), "it is asked for without");
+    assert!(why(&plain, &Image { process: None, ..asked.clone() }).contains("does not tell"));
     let foreign = Image { platform: "linux/s390x".into(), ..asked.clone() };
-    assert_eq!(why(&plain, &foreign, &can()), "the image is for linux/s390x");
+    assert_eq!(why(&plain, &foreign), "the image is for linux/s390x");
     for odd in ["-oProxyCommand=x", "a b", "a;b", "$(x)", "a\nb", "ä"] {
         let odd = CreateRequest { user: Some(odd.into()), ..plain.clone() };
-        assert!(why(&odd, &asked, &can()).contains("is not the name or number"), "{odd:?}");
+        assert!(why(&odd, &asked).contains("is not the name or number"), "{odd:?}");
     }
 }
 
