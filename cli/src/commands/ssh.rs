@@ -184,6 +184,7 @@ fn own(login: &Login) -> Option<(String, u16)> {
 
 /// Passes bytes both ways until the container's side ends.
 async fn join(target: &Target, id: &str) -> Result {
+    let ended = crate::interrupt::asked_to_end()?;
     let stream = target.tunnel(id, Service::Ssh).await?;
     let (mut from, mut to) = tokio::io::split(stream);
     let going = async {
@@ -199,6 +200,7 @@ async fn join(target: &Target, id: &str) -> Result {
     tokio::select! {
         done = coming => done.map_err(CliError::from),
         () = going => Ok(()),
+        () = ended => Ok(()), // ssh ends its ProxyCommand so, and has nothing to hear of it
     }
 }
 
