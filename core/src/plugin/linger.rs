@@ -35,24 +35,60 @@ impl Linger {
 
     /// Notes a call, after it was given to the thread.
     pub(super) fn called(&self) {
-        let now = Instant::now();
+        self.called_at(Instant::now());
+    }
+
+    fn called_at(&self, now: Instant) {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
-        self.burst.store(last.is_some_and(|last| now - last < BURST), Ordering::Relaxed);
+        let burst = last.is_some_and(|last| now.saturating_duration_since(last) < BURST);
+        self.burst.store(burst, Ordering::Relaxed);
         self.came.fetch_add(1, Ordering::Release);
     }
 
-    /// Waits a moment for the next call; once for each, as the thread has other things to wait for too.
+    /// Waits a moment for the next call, where one may follow.
     pub(super) fn before_sleep(&self) {
-        let came = self.came.load(Ordering::Acquire);
-        if self.alone
-            || self.seen.swap(came, Ordering::Relaxed) == came
-            || !self.burst.load(Ordering::Relaxed)
-        {
-            return;
-        }
+        let Some(came) = self.is_worth_it() else { return };
         let begun = Instant::now();
         while self.came.load(Ordering::Acquire) == came && begun.elapsed() < AWAKE {
             std::thread::yield_now(); // whoever is to call may be waiting for this very CPU
         }
+    }
+
+    /// Returns how many calls came, where it is worth waiting for the next: in a burst, and once for each call, as the
+    /// thread has other things to wait for too.
+    fn is_worth_it(&self) -> Option<u64> {
+        let came = self.came.load(Ordering::Acquire);
+        let fresh = self.seen.swap(came, Ordering::Relaxed) != came;
+        (fresh && !self.alone && self.burst.load(Ordering::Relaxed)).then_some(came)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn linger() -> Linger {
+        Linger { alone: false, ..Linger::new() }
+    }
+
+    #[test]
+    fn a_thread_stays_awake_in_a_burst_once_for_each_call() {
+        let (linger, now) = (linger(), Instant::now());
+        assert_eq!(linger.is_worth_it(), None);
+        linger.called_at(now);
+        assert_eq!(linger.is_worth_it(), None, "a call alone is no burst");
+        linger.called_at(now + BURST / 2);
+        assert_eq!(linger.is_worth_it(), Some(2));
+        assert_eq!(linger.is_worth_it(), None, "it has waited for the next one already");
+        linger.called_at(now + 2 * BURST);
+        assert_eq!(linger.is_worth_it(), None, "the burst is over");
+    }
+
+    #[test]
+    fn with_one_cpu_it_sleeps_at_once() {
+        let (linger, now) = (Linger { alone: true, ..Linger::new() }, Instant::now());
+        linger.called_at(now);
+        linger.called_at(now);
+        assert_eq!(linger.is_worth_it(), None);
     }
 }
