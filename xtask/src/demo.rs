@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::build;
 use crate::desktop;
 use crate::engines::{self, Engines};
 use crate::interrupt;
 use crate::setup;
-use crate::shell::{self, Doing, Failure, Result, cargo, say};
+use crate::shell::{self, Doing, Failure, Result, say};
 
 const RUNTIMES: [&str; 2] = ["podman", "docker"];
 /// How long the host may take to listen, a container to write its first line.
@@ -30,15 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) fn run() -> Result<()> {
     setup::install_missing(&[setup::ENGINES, setup::SSH])?;
     say("building gx and its plugins");
-    shell::run(&mut cargo(&[
-        "build",
-        "--package",
-        "gx",
-        "--package",
-        "gx-plugin-docker",
-        "--package",
-        "gx-plugin-podman",
-    ]))?;
+    build::gx(&[])?;
     let engines = Engines::start()?;
     let began = Instant::now();
     let mut story = Story::begin(&engines)?;

@@ -10,10 +10,9 @@ use std::process::Command;
 
 use clap::Args;
 
-use crate::shell::{self, Doing, Failure, Result, cargo, root, say};
+use crate::build::{self, PLUGINS};
+use crate::shell::{self, Doing, Failure, Result, root, say};
 
-/// The plugins that come with gx.
-const PLUGINS: [&str; 2] = ["docker", "podman"];
 /// Where the list of installed files lies.
 const LIST: &str = "lib/gx/installed";
 
@@ -73,9 +72,7 @@ pub(crate) enum Zsh {
 /// [`Failure::Because`] where the build fails or a file cannot be read.
 pub(crate) fn build(prefix: &Path, zsh: Zsh) -> Result<Vec<Piece>> {
     say("building gx and its plugins, with optimisation");
-    let mut build = cargo(&["build", "--release", "--package", "gx"]);
-    build.args(PLUGINS.iter().flat_map(|name| ["--package".to_owned(), format!("gx-plugin-{name}")]));
-    shell::run(&mut build)?;
+    build::gx(&["--release"])?;
     let release = shell::target().join("release");
     let gx = release.join("gx");
     let mut pieces = vec![piece("bin/gx", 0o755, read(&gx)?)];

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for a person at a terminal")]
 
 mod bench;
+mod build;
 mod demo;
 mod desktop;
 mod dist;

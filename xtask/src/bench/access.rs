@@ -12,8 +12,8 @@ use crate::bench::report::Report;
 use crate::bench::runtime::{RUNTIMES, gx};
 use crate::bench::sample::{Sample, time};
 use crate::engines::Engines;
-use crate::shell::{self, Doing, Failure, Result, cargo, say};
-use crate::{desktop, setup};
+use crate::shell::{self, Doing, Failure, Result, say};
+use crate::{build, desktop, setup};
 
 /// The image with OpenSSH's server.
 const SSHD_IMAGE: &str = "gx-sshd";
@@ -36,15 +36,7 @@ pub(crate) struct AccessArgs {
 pub(crate) fn run(args: &AccessArgs) -> Result<()> {
     setup::install_missing(&[setup::ENGINES, setup::SSH, setup::DESKTOP])?;
     say("building with optimisation");
-    let mut build = cargo(&["build", "--release"]);
-    shell::run(build.args([
-        "--package",
-        "gx",
-        "--package",
-        "gx-plugin-docker",
-        "--package",
-        "gx-plugin-podman",
-    ]))?;
+    build::gx(&["--release"])?;
     let engines = Engines::start()?;
     desktop::build_sshd(&engines, SSHD_IMAGE)?;
     let folder = tempfile::Builder::new().prefix("gx-bench-").tempdir().doing("a folder for the bench")?;

@@ -12,9 +12,10 @@ use serde_json::Value;
 
 use crate::bench::report::Report;
 use crate::bench::sample::{Sample, cpu_time, time, time_together};
+use crate::build;
 use crate::engines::{self, Engines};
 use crate::setup;
-use crate::shell::{self, Doing, Failure, Result, cargo, say};
+use crate::shell::{self, Doing, Failure, Result, say};
 
 pub(crate) const RUNTIMES: [&str; 2] = ["docker", "podman"];
 /// How many are made at a time in the parallel rounds.
@@ -34,9 +35,7 @@ pub(crate) struct RuntimeArgs {
 pub(crate) fn run(args: &RuntimeArgs) -> Result<()> {
     setup::install_missing(&[setup::ENGINES])?;
     say("building with optimisation");
-    let packages = ["gx", "gx-plugin-docker", "gx-plugin-podman", "gx-benches"];
-    let mut build = cargo(&["build", "--release"]);
-    shell::run(build.args(packages.iter().flat_map(|name| ["--package", name])))?;
+    build::gx(&["--release", "--package", "gx-benches"])?;
     let engines = Engines::start()?;
     let bench = Bench::begin(&engines)?;
     let line = format!("cargo xtask bench runtime --rounds {} --many {}", args.rounds, args.many);
