@@ -25,6 +25,7 @@ pub mod guest;
 pub mod id;
 pub mod image;
 pub mod measurement;
+pub mod member;
 pub mod plugin;
 pub mod runtime;
 pub mod secret;

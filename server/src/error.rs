@@ -11,6 +11,7 @@ use gx_core::config::{PortRange, closest};
 use gx_core::units::Span;
 use gx_core::{ContainerState, ErrorCode, Gpus, ImageRef, PluginName, RuntimeError, Timestamp};
 use gx_host::HostError;
+use gx_identity::KeyError;
 
 /// How many containers a hint names.
 const NAMED_MAX: usize = 5;
@@ -336,6 +337,15 @@ pub enum ServerError {
     /// A fault of gx itself; the details are in the log only.
     #[error("internal fault: {0}")]
     Internal(String),
+}
+
+impl From<KeyError> for ServerError {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::File { what, path, source } => Self::State { what, path, source },
+            KeyError::Damaged { path, fault } => Self::Key { path, fault },
+        }
+    }
 }
 
 impl ServerError {

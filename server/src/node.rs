@@ -14,6 +14,7 @@ use gx_core::runtime::{ExecSpec, LogOptions, RemoveOptions, StopOptions};
 use gx_core::stream::{Input, Output};
 use gx_core::{ContainerId, Exit, NodeId, PluginName, Runtime};
 use gx_host::{HostOptions, PluginHost};
+use gx_identity::NodeKey;
 
 use crate::error::{Result, ServerError};
 
@@ -30,7 +31,6 @@ mod guest_program;
 mod health;
 mod idle;
 mod images;
-mod key;
 mod lease;
 mod lock;
 mod make;
@@ -52,6 +52,7 @@ mod tasks;
 mod tunnel;
 
 pub use caller::Caller;
+pub(crate) use caller::{Identity, Verb, authorize};
 pub use idle::Inside;
 pub(crate) use lock::ServerLock;
 #[cfg(test)]
@@ -80,7 +81,7 @@ pub struct NodeOptions {
 ///
 /// A container is referred to by its id, the beginning of it while unique, or its name.
 pub struct Node {
-    key: key::NodeKey,
+    key: NodeKey,
     limits: LimitConfig,
     machine: policy::Machine,
     data: PathBuf,
@@ -127,7 +128,7 @@ impl Node {
         make_private_folder(&data)?;
         let plugins = PluginHost::open(plugins).map_err(|error| ServerError::Plugins(Box::new(error)))?;
         Ok(Arc::new(Self {
-            key: key::open(&data)?,
+            key: gx_identity::open(&data)?,
             limits: config.server.limits,
             machine: sample::machine(),
             runtimes: Arc::new(runtimes::Runtimes::new(built_in, plugins, &data)),
@@ -175,9 +176,10 @@ impl Node {
     /// Lists the caller's containers in all runtimes this node has used, newest first.
     ///
     /// # Errors
-    /// [`ServerError::State`]; a runtime that does not answer is named in the list instead.
+    /// [`ServerError::NotAllowed`], [`ServerError::State`]; a runtime that does not answer is named in the list instead.
     pub async fn list(&self, caller: &Caller) -> Result<ContainerList> {
-        let seen = Self::seen_by(caller);
+        authorize(caller, Verb::List, None)?;
+        let seen = self.seen_by(caller);
         let labels: Vec<_> = seen.iter().map(|(key, value)| (*key, value.as_str())).collect();
         let listing = self.ours(&labels).await?;
         let mut containers: Vec<ContainerInfo> =

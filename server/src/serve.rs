@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::service::Service as _;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -17,8 +18,8 @@ use warp::Filter;
 use warp::reply::Response;
 
 use crate::error::{Result, ServerError};
-use crate::node::{Node, ServerLock};
-use crate::routes;
+use crate::node::{Identity, Node, ServerLock};
+use crate::routes::{self, Connection};
 
 /// Connections at a time; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 512;
@@ -154,7 +155,13 @@ async fn serve(
     }
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_PATIENCE);
-    let service = TowerToHyperService::new(warp::service(routes));
+    // Nothing is encrypted yet, and the server listens on this machine only.
+    let connection = Connection { identity: Identity::ThisMachine, from: peer.to_string() };
+    let routes = TowerToHyperService::new(warp::service(routes));
+    let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(connection.clone());
+        routes.call(request)
+    });
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -10,16 +10,17 @@ use crate::support::root;
 const MAY_USE: &[(&str, &[&str])] = &[
     ("gx-core", &[]),
     ("gx-host", &["gx-core"]),
-    ("gx-client", &["gx-core"]),
+    ("gx-identity", &["gx-core"]),
+    ("gx-client", &["gx-core", "gx-identity"]),
     ("gx-guest", &["gx-core"]),
     ("gx-conformance", &["gx-core", "gx-host"]),
-    ("gx-server", &["gx-core", "gx-host"]),
+    ("gx-server", &["gx-core", "gx-host", "gx-identity"]),
     ("gx-plugin-docker", &["gx-core"]),
     ("gx-plugin-podman", &["gx-core"]),
     ("gx-plugin-mock", &["gx-core"]),
     ("gx-plugin-faulty", &["gx-core"]),
     ("gx-plugin-template", &["gx-core"]),
-    ("gx", &["gx-client", "gx-conformance", "gx-core", "gx-host", "gx-server"]),
+    ("gx", &["gx-client", "gx-conformance", "gx-core", "gx-host", "gx-identity", "gx-server"]),
 ];
 
 /// Crates that only one of ours may know (programs that are not shipped, like xtask, apart).

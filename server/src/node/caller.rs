@@ -1,24 +1,55 @@
 //! Who asks, and the one check of what they may.
 
-use gx_core::NodeId;
+use std::sync::Arc;
 
+use gx_core::NodeId;
+use gx_core::member::Member;
+
+use super::Node;
 use crate::error::{Result, ServerError};
+
+/// Who is at the other end of a connection, as far as the connection proves it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Identity {
+    /// A program on this machine, on a connection that nobody else can make.
+    ThisMachine,
+    /// Whoever has the key of this node.
+    #[cfg_attr(not(test), expect(dead_code, reason = "connections prove nothing yet"))]
+    Key(NodeId),
+    /// Anybody.
+    Unknown,
+}
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caller {
-    /// This machine's own user: in process, or over loopback.
+    /// The host itself: this machine's own user, or whoever has the node's own key.
     Host,
-    /// Another node, known by its key.
-    Node(NodeId),
+    /// Another node, that the host lends to.
+    Member(Arc<Member>),
+    /// Anybody else; with a NodeId where they have proved one.
+    Stranger(Option<NodeId>),
 }
 
 impl Caller {
-    /// Returns whose the caller's containers are, on the node `host`.
-    pub(crate) fn owner(&self, host: NodeId) -> NodeId {
+    /// Returns whose the caller's containers are, on the node `host`; `None` for who can have none.
+    pub(crate) fn owner(&self, host: NodeId) -> Option<NodeId> {
         match self {
-            Self::Host => host,
-            Self::Node(id) => *id,
+            Self::Host => Some(host),
+            Self::Member(member) => Some(member.id),
+            Self::Stranger(_) => None,
+        }
+    }
+}
+
+impl Node {
+    /// Returns who somebody is to this node, now.
+    pub(crate) fn caller(&self, identity: Identity) -> Caller {
+        match identity {
+            Identity::ThisMachine => Caller::Host,
+            Identity::Key(id) if id == self.id() => Caller::Host,
+            Identity::Key(id) => Caller::Stranger(Some(id)),
+            Identity::Unknown => Caller::Stranger(None),
         }
     }
 }
@@ -26,38 +57,48 @@ impl Caller {
 /// What somebody wants to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verb {
+    /// See that the host is there, and what it is.
+    Describe,
+    /// See the images and the runtimes.
+    Look,
+    /// List their own containers.
+    List,
     /// Make a container.
     Create,
-    /// See or use a container.
+    /// See, use or remove a container.
     Use,
     /// Fetch or build an image.
     Fetch,
-    /// See the images and the runtimes.
-    Look,
+    /// See what goes on in the whole host, and decide who may use it.
+    Administer,
 }
 
 impl Verb {
     fn text(self) -> &'static str {
         match self {
+            Self::Describe => "see what this host is",
+            Self::Look => "see the images and runtimes of this host",
+            Self::List => "list containers here",
             Self::Create => "create containers here",
             Self::Use => "use this container",
             Self::Fetch => "fetch or build images here",
-            Self::Look => "see the images and runtimes of this host",
+            Self::Administer => "administer this host",
         }
     }
 }
 
 /// Decides whether somebody may do something; `owner` is whose container it is about.
 ///
-/// The host may do everything. Another node may use what is its own; nothing yet lets it make anything.
+/// The host may do everything. Members make containers and use their own. Anybody may see what the host is.
 ///
 /// # Errors
 /// [`ServerError::NotAllowed`].
 pub(crate) fn authorize(caller: &Caller, verb: Verb, owner: Option<NodeId>) -> Result<()> {
     let allowed = match (caller, verb) {
-        (Caller::Host, _) => true,
-        (Caller::Node(id), Verb::Use) => owner == Some(*id),
-        (Caller::Node(_), Verb::Create | Verb::Fetch | Verb::Look) => false,
+        (Caller::Host, _) | (_, Verb::Describe) => true,
+        (Caller::Member(member), Verb::Use) => owner == Some(member.id),
+        (Caller::Member(_), Verb::Look | Verb::List | Verb::Create | Verb::Fetch) => true,
+        (Caller::Member(_), Verb::Administer) | (Caller::Stranger(_), _) => false,
     };
     if allowed { Ok(()) } else { Err(ServerError::NotAllowed { what: verb.text() }) }
 }
@@ -65,14 +106,34 @@ pub(crate) fn authorize(caller: &Caller, verb: Verb, owner: Option<NodeId>) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tests::member;
 
     #[test]
     fn a_container_is_its_owners_and_the_hosts() {
-        let (mine, other) = (NodeId::from_bytes([1; 32]), NodeId::from_bytes([2; 32]));
-        assert!(authorize(&Caller::Host, Verb::Use, Some(mine)).is_ok());
-        assert!(authorize(&Caller::Node(mine), Verb::Use, Some(mine)).is_ok());
-        assert!(authorize(&Caller::Node(other), Verb::Use, Some(mine)).is_err());
-        assert!(authorize(&Caller::Node(other), Verb::Use, None).is_err());
-        assert!(authorize(&Caller::Node(other), Verb::Create, None).is_err());
+        let (mine, other) = (member(1), member(2));
+        let owner = mine.owner(NodeId::from_bytes([9; 32]));
+        assert!(authorize(&Caller::Host, Verb::Use, owner).is_ok());
+        assert!(authorize(&mine, Verb::Use, owner).is_ok());
+        assert!(authorize(&other, Verb::Use, owner).is_err());
+        assert!(authorize(&other, Verb::Use, None).is_err());
+        assert!(authorize(&Caller::Stranger(owner), Verb::Use, owner).is_err(), "no member any more");
+    }
+
+    #[tokio::test]
+    async fn the_nodes_own_key_is_the_host_and_another_is_a_stranger() {
+        let host = crate::tests::Host::new().await;
+        let other = NodeId::from_bytes([1; 32]);
+        assert_eq!(host.node.caller(Identity::Key(host.node.id())), Caller::Host);
+        assert_eq!(host.node.caller(Identity::Key(other)), Caller::Stranger(Some(other)));
+        assert_eq!(host.node.caller(Identity::Unknown), Caller::Stranger(None));
+    }
+
+    #[test]
+    fn strangers_see_that_the_host_is_there_and_no_more() {
+        let stranger = Caller::Stranger(Some(NodeId::from_bytes([1; 32])));
+        assert!(authorize(&stranger, Verb::Describe, None).is_ok());
+        for verb in [Verb::Look, Verb::List, Verb::Create, Verb::Use, Verb::Fetch, Verb::Administer] {
+            assert!(authorize(&stranger, verb, None).is_err(), "{verb:?}");
+        }
     }
 }

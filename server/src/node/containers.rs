@@ -84,10 +84,11 @@ impl Node {
     }
 
     /// Returns the labels by which the caller's containers are told from those it does not see.
-    pub(crate) fn seen_by(caller: &Caller) -> Vec<(&'static str, String)> {
+    pub(crate) fn seen_by(&self, caller: &Caller) -> Vec<(&'static str, String)> {
         match caller {
             Caller::Host => Vec::new(),
-            Caller::Node(id) => vec![(label::OWNER, id.to_string())],
+            Caller::Member(member) => vec![(label::OWNER, member.id.to_string())],
+            Caller::Stranger(_) => vec![(label::OWNER, String::new())], // nobody's
         }
     }
 }

@@ -17,6 +17,7 @@ use gx_core::{
     Container, ContainerName, ContainerSpec, ContainerState, ErrorCode, Gpus, IdempotencyKey, NodeId,
     PluginName, PortMapping, PortRequest, Runtime, Timestamp,
 };
+use gx_identity::{NodeKey, to_hex};
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
@@ -26,7 +27,6 @@ use super::caller::{Caller, Verb, authorize};
 use super::containers::{Found, Listing, info, name_of, timely};
 use super::gpus::GpuOrder;
 use super::guest::{self, Package, Plan};
-use super::key::{NodeKey, to_hex};
 use super::make::{LOCK_PATIENCE, Making, put};
 use super::names::{name_for, new_key};
 use super::policy::{self, Grant};
@@ -182,10 +182,11 @@ impl Node {
     fn order(&self, caller: &Caller, request: CreateRequest, key: IdempotencyKey) -> Result<Order> {
         policy::check(&request)?;
         let grant = policy::grant(&request, &self.limits, self.machine)?;
-        let owner = caller.owner(self.id());
+        let not_allowed = ServerError::NotAllowed { what: "create containers here" };
+        let owner = caller.owner(self.id()).ok_or(not_allowed)?;
         let key = match caller {
             Caller::Host => key.as_str().to_owned(),
-            Caller::Node(id) => format!("{}:{}", id.short(), key.as_str()), // a key is its caller's own
+            _ => format!("{}:{}", owner.short(), key.as_str()), // a key is its caller's own
         };
         let name = match &request.name {
             Some(name) => name.clone(),

@@ -133,7 +133,7 @@ impl Node {
         let now = Timestamp::from(SystemTime::now());
         let limit = match caller {
             Caller::Host => None,
-            Caller::Node(_) => self.limits.ttl.map(|ttl| ttl.0),
+            Caller::Member(_) | Caller::Stranger(_) => self.limits.ttl.map(|ttl| ttl.0),
         };
         let limit = limit.unwrap_or(Duration::from_secs(LEASE_MAX_S));
         let end = longer(&told.name, told.expires_at, Duration::from_secs(request.by_s), limit, now)?;

@@ -98,7 +98,8 @@ impl GpuOrder {
         let ours = container.labels.get(label::HOST) == Some(&self.host.to_string());
         let seen = match &self.caller {
             Caller::Host => ours,
-            Caller::Node(id) => ours && owner(container) == Some(*id),
+            Caller::Member(member) => ours && owner(container) == Some(member.id),
+            Caller::Stranger(_) => false,
         };
         Some(Holder {
             gpus,

@@ -2,9 +2,8 @@
 //! repeated request has the same name and the engine's unique names make two racing requests one.
 
 use gx_core::{ContainerName, IdempotencyKey};
+use gx_identity::to_hex;
 use sha2::{Digest, Sha256};
-
-use super::key::to_hex;
 
 const ADJECTIVES: [&str; 32] = [
     "amber", "bold", "brave", "brisk", "calm", "clear", "clever", "cosy", "eager", "early", "fair", "gentle",

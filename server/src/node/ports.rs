@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn ports_and_addresses_outside_the_limits_are_refused() {
         let limits = LimitConfig::default();
-        let other = Caller::Node(gx_core::NodeId::from_bytes([1; 32]));
+        let other = crate::tests::member(1);
         let by = |caller, port: PortRequest| PortWish { ports: vec![port], extra: 0 }.check(&limits, caller);
         let wish = |port: PortRequest| by(&other, port);
         let error = wish("8080:80".parse().unwrap()).unwrap_err();

@@ -21,9 +21,10 @@ impl Node {
     /// Finds the container a reference means, among those the caller may use.
     ///
     /// # Errors
-    /// [`ServerError::NoContainer`] with a suggestion, [`ServerError::Ambiguous`] with the candidates,
+    /// [`ServerError::NotAllowed`] for who can have none; [`ServerError::NoContainer`] with a suggestion, [`ServerError::Ambiguous`] with the candidates,
     /// [`ServerError::Unlisted`] when it may be in an engine that does not answer.
     pub(crate) async fn resolve(&self, caller: &Caller, reference: &str) -> Result<Found> {
+        authorize(caller, Verb::List, None)?;
         let found = match self.by_whole_id(reference).await? {
             Some(found) => Some(found),
             None => self.by_name(caller, reference).await?,
@@ -31,7 +32,7 @@ impl Node {
         let found = match found {
             Some(found) => found,
             None => {
-                let seen = Self::seen_by(caller);
+                let seen = self.seen_by(caller);
                 let labels: Vec<_> = seen.iter().map(|(key, value)| (*key, value.as_str())).collect();
                 choose(reference, self.ours(&labels).await?)?
             }
@@ -73,7 +74,7 @@ impl Node {
 
     /// Asks all engines for a name; names are unique over all of them, so the first that knows it has it.
     async fn by_name(&self, caller: &Caller, reference: &str) -> Result<Option<Found>> {
-        let seen = Self::seen_by(caller);
+        let seen = self.seen_by(caller);
         let mut labels: Vec<_> = seen.iter().map(|(key, value)| (*key, value.as_str())).collect();
         labels.push((label::NAME, reference));
         let used = self.runtimes.used()?;

@@ -6,9 +6,9 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use ed25519_dalek::SigningKey;
 use gx_core::secret::Secret;
 use gx_core::ssh::PublicKey;
+use gx_identity::{NodeKey, to_hex};
 use sha2::{Digest, Sha256};
 
-use super::key::{NodeKey, to_hex};
 use crate::error::{Result, ServerError};
 
 /// What passwords are made of: letters and digits that nobody takes for one another.
@@ -98,12 +98,11 @@ pub(crate) fn fingerprint(key: &PublicKey) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::key;
 
     #[test]
     fn secrets_are_the_same_again_and_others_for_another_container() {
         let data = tempfile::tempdir().unwrap();
-        let key = key::open(data.path()).unwrap();
+        let key = gx_identity::open(data.path()).unwrap();
         let of = |nonce| Secrets::new(&key, nonce);
         assert_eq!(of("a").ssh_password(), of("a").ssh_password());
         assert_ne!(of("a").ssh_password(), of("b").ssh_password());

@@ -14,7 +14,6 @@ use super::answer::{Patience, Plain, answer, json};
 use super::failure::Failure;
 use super::request::{Request, with_upload};
 use super::{Gives, Route, State, Takes, handler, schema};
-use crate::node::Caller;
 
 pub(super) const ROUTES: &[Route] = &[
     Route {
@@ -156,55 +155,62 @@ async fn create(state: Arc<State>, mut request: Request) -> Result<Response, Fai
     let key = request.key()?;
     let body: CreateRequest = request.json().await?;
     let (node, plain) = (state.node.clone(), Plain::Json(StatusCode::CREATED));
-    let call = |out| async move { Ok(node.create(&Caller::Host, body, key, out).await?) };
+    let caller = request.caller.clone();
+    let call = |out| async move { Ok(node.create(&caller, body, key, out).await?) };
     answer::<ContainerInfo, _>(&state, request.format(), plain, Patience::Finish, call).await
 }
 
-async fn list(state: Arc<State>, _: Request) -> Result<Response, Failure> {
-    let list: ContainerList = state.node.list(&Caller::Host).await?;
+async fn list(state: Arc<State>, request: Request) -> Result<Response, Failure> {
+    let list: ContainerList = state.node.list(&request.caller).await?;
     Ok(json(StatusCode::OK, &list))
 }
 
 async fn show(state: Arc<State>, request: Request) -> Result<Response, Failure> {
-    Ok(json(StatusCode::OK, &state.node.show(&Caller::Host, &request.reference).await?))
+    Ok(json(StatusCode::OK, &state.node.show(&request.caller, &request.reference).await?))
 }
 
 async fn remove(state: Arc<State>, request: Request) -> Result<Response, Failure> {
     let options: RemoveOptions = request.query()?;
     let (node, id, plain) = (state.node.clone(), request.reference.clone(), Plain::Json(StatusCode::OK));
-    let call = |_| async move { Ok(node.remove(&Caller::Host, &id, options).await?) };
+    let caller = request.caller.clone();
+    let call = |_| async move { Ok(node.remove(&caller, &id, options).await?) };
     answer::<ContainerId, _>(&state, request.format(), plain, Patience::Finish, call).await
 }
 
 async fn start(state: Arc<State>, request: Request) -> Result<Response, Failure> {
     let (node, id, plain) = (state.node.clone(), request.reference.clone(), Plain::Json(StatusCode::OK));
-    let call = |_| async move { Ok(node.start(&Caller::Host, &id).await?) };
+    let caller = request.caller.clone();
+    let call = |_| async move { Ok(node.start(&caller, &id).await?) };
     answer::<ContainerInfo, _>(&state, request.format(), plain, Patience::Finish, call).await
 }
 
 async fn stop(state: Arc<State>, mut request: Request) -> Result<Response, Failure> {
     let options: StopOptions = request.json_or_default().await?;
     let (node, id, plain) = (state.node.clone(), request.reference.clone(), Plain::Json(StatusCode::OK));
-    let call = |_| async move { Ok(node.stop(&Caller::Host, &id, options).await?) };
+    let caller = request.caller.clone();
+    let call = |_| async move { Ok(node.stop(&caller, &id, options).await?) };
     answer::<ContainerInfo, _>(&state, request.format(), plain, Patience::Finish, call).await
 }
 
 async fn passwd(state: Arc<State>, request: Request) -> Result<Response, Failure> {
     let (node, id, plain) = (state.node.clone(), request.reference.clone(), Plain::Json(StatusCode::OK));
-    let call = |_| async move { Ok(node.passwd(&Caller::Host, &id).await?) };
+    let caller = request.caller.clone();
+    let call = |_| async move { Ok(node.passwd(&caller, &id).await?) };
     answer::<ContainerInfo, _>(&state, request.format(), plain, Patience::Finish, call).await
 }
 
 async fn extend(state: Arc<State>, mut request: Request) -> Result<Response, Failure> {
     let body: ExtendRequest = request.json().await?;
     let (node, id, plain) = (state.node.clone(), request.reference.clone(), Plain::Json(StatusCode::OK));
-    let call = |_| async move { Ok(node.extend(&Caller::Host, &id, body).await?) };
+    let caller = request.caller.clone();
+    let call = |_| async move { Ok(node.extend(&caller, &id, body).await?) };
     answer::<ContainerInfo, _>(&state, request.format(), plain, Patience::Finish, call).await
 }
 
 async fn wait(state: Arc<State>, request: Request) -> Result<Response, Failure> {
     let (node, id, plain) = (state.node.clone(), request.reference.clone(), Plain::Json(StatusCode::OK));
-    let call = |_| async move { Ok(node.wait(&Caller::Host, &id).await?) };
+    let caller = request.caller.clone();
+    let call = |_| async move { Ok(node.wait(&caller, &id).await?) };
     answer::<Exit, _>(&state, request.format(), plain, Patience::Drop, call).await
 }
 
@@ -212,7 +218,8 @@ async fn logs(state: Arc<State>, request: Request) -> Result<Response, Failure> 
     let options: LogOptions = request.query()?;
     let (node, id) = (state.node.clone(), request.reference.clone());
     let patience = if options.follow { Patience::Drop } else { Patience::Finish };
-    let call = |out| async move { Ok(node.logs(&Caller::Host, &id, options, out).await?) };
+    let caller = request.caller.clone();
+    let call = |out| async move { Ok(node.logs(&caller, &id, options, out).await?) };
     answer::<(), _>(&state, request.format(), Plain::Text, patience, call).await
 }
 
@@ -222,14 +229,16 @@ async fn stats(state: Arc<State>, request: Request) -> Result<Response, Failure>
         every_ms => every_ms.max(MIN_STATS_MS),
     };
     let (node, id) = (state.node.clone(), request.reference.clone());
-    let call = |out| async move { Ok(node.stats(&Caller::Host, &id, every_ms, out).await?) };
+    let caller = request.caller.clone();
+    let call = |out| async move { Ok(node.stats(&caller, &id, every_ms, out).await?) };
     answer::<(), _>(&state, request.format(), Plain::Events, Patience::Drop, call).await
 }
 
 async fn copy_out(state: Arc<State>, request: Request) -> Result<Response, Failure> {
     let PathQuery { path } = request.query()?;
     let (node, id) = (state.node.clone(), request.reference.clone());
-    let call = |out| async move { Ok(node.copy_out(&Caller::Host, &id, &path, out).await?) };
+    let caller = request.caller.clone();
+    let call = |out| async move { Ok(node.copy_out(&caller, &id, &path, out).await?) };
     answer::<(), _>(&state, request.format(), Plain::Tar, Patience::Finish, call).await
 }
 
@@ -237,8 +246,9 @@ async fn copy_in(state: Arc<State>, mut request: Request) -> Result<Response, Fa
     let PathQuery { path } = request.query()?;
     request.check_content_type("application/x-tar")?;
     let (node, id, body) = (state.node.clone(), request.reference.clone(), request.take_body());
+    let caller = request.caller.clone();
     let call = |_| {
-        let unpack = |archive| async move { Ok(node.copy_in(&Caller::Host, &id, &path, archive).await?) };
+        let unpack = |archive| async move { Ok(node.copy_in(&caller, &id, &path, archive).await?) };
         with_upload(body, unpack)
     };
     answer::<(), _>(&state, request.format(), Plain::Json(StatusCode::OK), Patience::Finish, call).await

@@ -45,16 +45,16 @@ async fn exec(state: Arc<State>, mut request: Request) -> Result<Response, Failu
     let socket = request.socket.take().ok_or(Failure::NoWebSocket)?;
     let permit =
         state.execs.clone().try_acquire_owned().map_err(|_| Failure::TooManyExecs { limit: MAX_EXECS })?;
-    let reference = request.reference;
+    let (reference, caller) = (request.reference, request.caller);
     let socket = socket.max_message_size(MAX_MESSAGE_BYTES).max_frame_size(MAX_MESSAGE_BYTES);
     let serve = |socket| async move {
-        session(&state, &reference, socket).await;
+        session(&state, &caller, &reference, socket).await;
         drop(permit);
     };
     Ok(socket.on_upgrade(serve).into_response())
 }
 
-async fn session(state: &State, reference: &str, socket: WebSocket) {
+async fn session(state: &State, caller: &Caller, reference: &str, socket: WebSocket) {
     let (mut sink, mut messages) = socket.split();
     let result = match first(&mut messages).await {
         Ok(spec) => {
@@ -63,7 +63,7 @@ async fn session(state: &State, reference: &str, socket: WebSocket) {
             let mut closing = state.closing.clone();
             let call = async {
                 tokio::select! {
-                    exit = state.node.exec(&Caller::Host, reference, spec, input, out) => Ok(exit),
+                    exit = state.node.exec(caller, reference, spec, input, out) => Ok(exit),
                     () = closed(&mut closing) => Ok(Err(ServerError::ShuttingDown)),
                 }
             };

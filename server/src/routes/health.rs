@@ -12,6 +12,7 @@ use super::answer::json;
 use super::failure::Failure;
 use super::request::Request;
 use super::{Gives, Route, State, Takes, handler, schema};
+use crate::node::{Verb, authorize};
 
 pub(super) const ROUTES: &[Route] = &[Route {
     method: "GET",
@@ -32,7 +33,8 @@ struct Alive {
     version: String,
 }
 
-async fn healthz(state: Arc<State>, _: Request) -> Result<Response, Failure> {
+async fn healthz(state: Arc<State>, request: Request) -> Result<Response, Failure> {
+    authorize(&request.caller, Verb::Describe, None)?;
     let alive = Alive { status: "ok", version: state.node.version().to_owned() };
     Ok(json(StatusCode::OK, &alive))
 }

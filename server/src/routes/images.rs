@@ -15,7 +15,6 @@ use super::answer::{Patience, Plain, answer, json};
 use super::failure::Failure;
 use super::request::{Request, parse, with_upload};
 use super::{Gives, Route, State, Takes, handler, schema};
-use crate::node::Caller;
 
 pub(super) const ROUTES: &[Route] = &[
     Route {
@@ -81,14 +80,15 @@ impl BuildParameters {
 
 async fn images(state: Arc<State>, request: Request) -> Result<Response, Failure> {
     let query: RuntimeQuery = request.query()?;
-    let list: ImageList = state.node.images(&Caller::Host, query.runtime.as_ref()).await?;
+    let list: ImageList = state.node.images(&request.caller, query.runtime.as_ref()).await?;
     Ok(json(StatusCode::OK, &list))
 }
 
 async fn pull(state: Arc<State>, mut request: Request) -> Result<Response, Failure> {
     let body: PullBody = request.json().await?;
     let node = state.node.clone();
-    let call = |out| async move { Ok(node.pull(&Caller::Host, body, out).await?) };
+    let caller = request.caller.clone();
+    let call = |out| async move { Ok(node.pull(&caller, body, out).await?) };
     answer::<ImageInfo, _>(&state, request.format(), Plain::Lines, Patience::Finish, call).await
 }
 
@@ -96,8 +96,8 @@ async fn build(state: Arc<State>, mut request: Request) -> Result<Response, Fail
     let query = request.query::<BuildParameters>()?.query()?;
     request.check_content_type("application/x-tar")?;
     let (node, body) = (state.node.clone(), request.take_body());
-    let call = |out| {
-        with_upload(body, |context| async move { Ok(node.build(&Caller::Host, query, context, out).await?) })
-    };
+    let caller = request.caller.clone();
+    let call =
+        |out| with_upload(body, |context| async move { Ok(node.build(&caller, query, context, out).await?) });
     answer::<ImageInfo, _>(&state, request.format(), Plain::Lines, Patience::Finish, call).await
 }

@@ -14,7 +14,7 @@ use warp::reply::{Reply, Response};
 use super::failure::Failure;
 use super::request::Request;
 use super::{Gives, Route, State, Takes, handler};
-use crate::node::Caller;
+use crate::node::{Caller, Verb, authorize};
 
 pub(super) const ROUTES: &[Route] = &[Route {
     method: "GET",
@@ -38,7 +38,8 @@ impl Counters {
     }
 }
 
-async fn metrics(state: Arc<State>, _: Request) -> Result<Response, Failure> {
+async fn metrics(state: Arc<State>, request: Request) -> Result<Response, Failure> {
+    authorize(&request.caller, Verb::Administer, None)?;
     let containers = state.node.list(&Caller::Host).await?;
     let runtimes = state.node.runtimes(&Caller::Host).await?;
     let mut by_state: BTreeMap<(String, String), usize> = BTreeMap::new();

@@ -35,6 +35,8 @@ use failure::Failure;
 use metrics::Counters;
 use request::{Body, Request, refuse_browsers, request_id};
 
+pub(crate) use request::Connection;
+
 /// Commands that run through this host at a time.
 const MAX_EXECS: usize = 256;
 /// Connections to services of containers that lead through this host at a time.
@@ -132,10 +134,14 @@ pub(crate) fn all(state: Arc<State>) -> impl Filter<Extract = (Response,), Error
         .and(warp::header::headers_cloned())
         .and(host)
         .and(socket)
+        .and(warp::ext::optional::<Connection>())
         .and(warp::body::stream())
-        .then(move |method: Method, path: warp::path::FullPath, query, headers, host, socket, body| {
-            let request = Request { reference: String::new(), query, headers, body: boxed(body), socket };
-            handle(state.clone(), method, path.as_str().to_owned(), host, request)
+        .then(move |method: Method, path: warp::path::FullPath, query, headers, host, socket, from, body| {
+            let connection: Connection = Option::unwrap_or_default(from);
+            let caller = state.node.caller(connection.identity);
+            let body = boxed(body);
+            let request = Request { caller, reference: String::new(), query, headers, body, socket };
+            handle(state.clone(), method, path.as_str().to_owned(), host, connection, request)
         })
         .recover(async |_: Rejection| {
             Ok::<_, Infallible>(Failure::Malformed.response(&request_id(&HeaderMap::new())))
@@ -152,6 +158,7 @@ async fn handle(
     method: Method,
     path: String,
     host: Option<String>,
+    connection: Connection,
     request: Request,
 ) -> Response {
     let began = Instant::now();
@@ -166,7 +173,8 @@ async fn handle(
     let mut response = result.unwrap_or_else(|failure| failure.response(&id));
     let status = response.status().as_u16();
     state.counters.count(status);
-    tracing::debug!(request = id, %method, path, status, ms = began.elapsed().as_millis() as u64, "answered");
+    let from = connection.from;
+    tracing::debug!(request = id, from, %method, path, status, ms = began.elapsed().as_millis() as u64, "answered");
     response.headers_mut().insert(REQUEST_ID, HeaderValue::from_str(&id).expect("an id is visible ASCII"));
     response
 }

@@ -12,6 +12,7 @@ use warp::reply::Response;
 use super::failure::Failure;
 use super::request::Request;
 use super::{Gives, Route, SchemaOf, State, Takes, answer, handler, schema, table};
+use crate::node::{Verb, authorize};
 
 pub(super) const ROUTES: &[Route] = &[Route {
     method: "GET",
@@ -23,7 +24,8 @@ pub(super) const ROUTES: &[Route] = &[Route {
     handler: handler!(openapi),
 }];
 
-async fn openapi(state: Arc<State>, _: Request) -> Result<Response, Failure> {
+async fn openapi(state: Arc<State>, request: Request) -> Result<Response, Failure> {
+    authorize(&request.caller, Verb::Describe, None)?;
     Ok(answer::json(StatusCode::OK, &document(state.node.version())))
 }
 

@@ -15,6 +15,7 @@ use warp::http::header::{ACCEPT, CONTENT_TYPE, ORIGIN};
 use warp::ws::Ws;
 
 use super::failure::Failure;
+use crate::node::{Caller, Identity};
 
 /// The longest JSON body, in bytes.
 pub(crate) const MAX_JSON_BYTES: usize = 256 * 1024;
@@ -26,8 +27,26 @@ const MAX_DRAIN_BYTES: usize = 64 << 20;
 /// The body of a request, as it comes.
 pub(crate) type Body = Pin<Box<dyn Stream<Item = Result<Bytes, warp::Error>> + Send>>;
 
+/// What a connection says of all requests on it; whoever accepts it puts this among their extensions. A request without
+/// comes from nobody known.
+#[derive(Debug, Clone)]
+pub(crate) struct Connection {
+    /// Who is at the other end.
+    pub(crate) identity: Identity,
+    /// Where from; only for people to read.
+    pub(crate) from: String,
+}
+
+impl Default for Connection {
+    fn default() -> Self {
+        Self { identity: Identity::Unknown, from: String::new() }
+    }
+}
+
 /// A request whose route is known.
 pub(crate) struct Request {
+    /// Who asks.
+    pub(crate) caller: Caller,
     /// What the path has for `{id}`; empty on other paths.
     pub(crate) reference: String,
     pub(crate) query: String,

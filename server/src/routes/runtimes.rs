@@ -10,7 +10,6 @@ use super::answer::json;
 use super::failure::Failure;
 use super::request::Request;
 use super::{Gives, Route, State, Takes, handler, schema};
-use crate::node::Caller;
 
 pub(super) const ROUTES: &[Route] = &[Route {
     method: "GET",
@@ -22,6 +21,6 @@ pub(super) const ROUTES: &[Route] = &[Route {
     handler: handler!(runtimes),
 }];
 
-async fn runtimes(state: Arc<State>, _: Request) -> Result<Response, Failure> {
-    Ok(json(StatusCode::OK, &state.node.runtimes(&Caller::Host).await?))
+async fn runtimes(state: Arc<State>, request: Request) -> Result<Response, Failure> {
+    Ok(json(StatusCode::OK, &state.node.runtimes(&request.caller).await?))
 }

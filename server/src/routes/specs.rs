@@ -10,6 +10,7 @@ use super::answer::json;
 use super::failure::Failure;
 use super::request::Request;
 use super::{Gives, Route, State, Takes, handler, schema};
+use crate::node::{Verb, authorize};
 
 pub(super) const ROUTES: &[Route] = &[Route {
     method: "GET",
@@ -21,6 +22,7 @@ pub(super) const ROUTES: &[Route] = &[Route {
     handler: handler!(server_specs),
 }];
 
-async fn server_specs(state: Arc<State>, _: Request) -> Result<Response, Failure> {
+async fn server_specs(state: Arc<State>, request: Request) -> Result<Response, Failure> {
+    authorize(&request.caller, Verb::Describe, None)?;
     Ok(json(StatusCode::OK, &state.node.specs().await))
 }

@@ -11,7 +11,6 @@ use super::failure::Failure;
 use super::request::Request;
 use super::{Gives, MAX_TUNNELS, Route, State, Takes, handler};
 use crate::bridge::{MAX_MESSAGE_BYTES, Pulse, bridge};
-use crate::node::Caller;
 use crate::serve::closed;
 
 pub(super) const ROUTES: &[Route] = &[
@@ -47,7 +46,7 @@ async fn tunnel(state: Arc<State>, mut request: Request, service: Service) -> Re
     let socket = request.socket.take().ok_or(Failure::NoWebSocket)?;
     let permit = state.tunnels.clone().try_acquire_owned();
     let permit = permit.map_err(|_| Failure::TooManyTunnels { limit: MAX_TUNNELS })?;
-    let (stream, inside) = state.node.tunnel(&Caller::Host, &request.reference, service).await?;
+    let (stream, inside) = state.node.tunnel(&request.caller, &request.reference, service).await?;
     let socket = socket.max_message_size(MAX_MESSAGE_BYTES).max_frame_size(MAX_MESSAGE_BYTES);
     let mut closing = state.closing.clone();
     let serve = |socket| async move {

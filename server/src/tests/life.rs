@@ -86,13 +86,12 @@ async fn a_lease_grows_only_within_what_is_lent_and_while_there_is_one() {
         config.server.limits.ttl = Some("2h".parse().unwrap());
     })
     .await;
-    let guest = gx_core::NodeId::from_bytes([7; 32]);
     host.create(CreateRequest { ttl_s: Some(3_600), ..named("web") }).await.unwrap();
     let by = |by_s| ExtendRequest { by_s };
     let wrong = host.node.extend(&Caller::Host, "web", by(0)).await.unwrap_err();
     assert_eq!((wrong.code(), wrong.field().as_deref()), (ErrorCode::InvalidArgument, Some("by_s")));
     host.node.extend(&Caller::Host, "web", by(7_200)).await.expect("the host lends as long as it likes");
-    let other = host.node.extend(&Caller::Node(guest), "web", by(1)).await.unwrap_err();
+    let other = host.node.extend(&crate::tests::member(7), "web", by(1)).await.unwrap_err();
     assert_eq!(other.code(), ErrorCode::NotFound, "what is not the caller's does not exist for it");
 }
 

@@ -19,8 +19,9 @@ use std::time::Duration;
 
 use gx_core::api::CreateRequest;
 use gx_core::config::Config;
+use gx_core::member::{Allowance, Member};
 use gx_core::stream::Output;
-use gx_core::{PluginName, Runtime};
+use gx_core::{NodeId, PluginName, Runtime, Timestamp};
 use gx_host::HostOptions;
 use tempfile::TempDir;
 
@@ -28,8 +29,8 @@ use crate::node::{Caller, Node, NodeOptions};
 use probe::Probe;
 
 /// A node with mock runtimes, and what it stands on.
-struct Host {
-    node: Arc<Node>,
+pub(crate) struct Host {
+    pub(crate) node: Arc<Node>,
     probes: BTreeMap<&'static str, Arc<Probe>>,
     config: Config,
     data: TempDir,
@@ -37,7 +38,7 @@ struct Host {
 
 impl Host {
     /// Makes a host with one runtime, `mock`.
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(&["mock"], |_| {}).await
     }
 
@@ -98,6 +99,13 @@ fn no_plugins(data: &Path) -> HostOptions {
         child_env: BTreeMap::new(),
         host_version: "0.0.0".to_owned(),
     }
+}
+
+/// Returns a node that the host lends to, within the host's own limits.
+pub(crate) fn member(number: u8) -> Caller {
+    let id = NodeId::from_bytes([number; 32]);
+    let since = Timestamp::from_unix(0);
+    Caller::Member(Arc::new(Member { id, name: None, since, until: None, allowance: Allowance::default() }))
 }
 
 /// Returns a request for a container that runs until it is stopped.

@@ -4,7 +4,7 @@ use gx_core::container::label;
 use gx_core::runtime::RemoveOptions;
 use gx_core::{ContainerSpec, ErrorCode, NodeId};
 
-use super::{Host, named};
+use super::{Host, member, named};
 use crate::error::ServerError;
 use crate::node::Caller;
 
@@ -53,11 +53,13 @@ async fn an_engine_that_is_down_is_not_taken_for_an_empty_one() {
 async fn others_containers_do_not_exist_for_a_caller() {
     let host = Host::new().await;
     host.create(named("web")).await.unwrap();
-    let stranger = Caller::Node(NodeId::from_bytes([7; 32]));
-    assert!(matches!(host.node.show(&stranger, "web").await, Err(ServerError::NoContainer { .. })));
-    assert!(host.node.list(&stranger).await.unwrap().containers.is_empty());
-    let removed = host.node.remove(&stranger, "web", RemoveOptions { force: true }).await;
+    let other = member(7);
+    assert!(matches!(host.node.show(&other, "web").await, Err(ServerError::NoContainer { .. })));
+    assert!(host.node.list(&other).await.unwrap().containers.is_empty());
+    let removed = host.node.remove(&other, "web", RemoveOptions { force: true }).await;
     assert!(matches!(removed, Err(ServerError::NoContainer { .. })));
+    let stranger = Caller::Stranger(Some(NodeId::from_bytes([7; 32])));
+    assert_eq!(host.node.list(&stranger).await.unwrap_err().code(), ErrorCode::PermissionDenied);
     let created = host.node.create(&stranger, named("x"), None, gx_core::stream::Output::null()).await;
     assert_eq!(created.unwrap_err().code(), ErrorCode::PermissionDenied);
 }

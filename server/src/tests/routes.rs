@@ -10,11 +10,13 @@ use warp::hyper::body::Bytes;
 use warp::test::RequestBuilder;
 
 use super::{Host, sleeper};
-use crate::routes::{self, State};
+use crate::node::Identity;
+use crate::routes::{self, Connection, State};
 
 async fn send(host: &Host, request: RequestBuilder) -> Response<Bytes> {
     let (_close, closing) = watch::channel(false);
-    request.reply(&routes::all(State::new(host.node.clone(), closing))).await
+    let connection = Connection { identity: Identity::ThisMachine, from: String::new() };
+    request.extension(connection).reply(&routes::all(State::new(host.node.clone(), closing))).await
 }
 
 async fn refused(host: &Host, request: RequestBuilder) -> (StatusCode, ApiError) {

@@ -7,7 +7,6 @@ use gx_core::ContainerName;
 use gx_core::stream::input;
 
 use super::*;
-use crate::node::key;
 
 fn image(entrypoint: &[&str], command: &[&str]) -> Image {
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
@@ -101,7 +100,7 @@ fn home_is_the_users_unless_somebody_sets_it() {
 #[test]
 fn a_container_is_dressed_with_everything_but_secrets() {
     let data = tempfile::tempdir().unwrap();
-    let key = key::open(data.path()).unwrap();
+    let key = gx_identity::open(data.path()).unwrap();
     let secrets = Secrets::new(&key, "n1");
     let mut image = image(&[], &["serve"]);
     image.process.as_mut().unwrap().user = "app".to_owned();
@@ -125,7 +124,7 @@ fn a_container_is_dressed_with_everything_but_secrets() {
 #[tokio::test]
 async fn the_archive_is_roots_and_only_root_reads_what_is_secret() {
     let data = tempfile::tempdir().unwrap();
-    let key = key::open(data.path()).unwrap();
+    let key = gx_identity::open(data.path()).unwrap();
     let plan = planned(&request(&[]), &image(&[], &["x"]));
     let package = plan.pack(&["ssh-ed25519 AAAA".to_owned()], &Secrets::new(&key, "n1"));
     let (sender, mut archive) = input();

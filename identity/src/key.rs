@@ -5,17 +5,45 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use gx_core::NodeId;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
-use crate::error::{Result, ServerError};
-
 const KEY_FILE: &str = "node.key";
 
+/// Why there is no key to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// A file cannot be read or written.
+    #[error("cannot {what} {}", .path.display())]
+    File {
+        /// What was tried.
+        what: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The key file is there and is of no use.
+    #[error("the key file {} {fault}", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: &'static str,
+    },
+}
+
+type Result<T> = std::result::Result<T, KeyError>;
+
+fn state(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KeyError {
+    move |source| KeyError::File { what, path: path.to_owned(), source }
+}
+
 /// A node's identity, and what is derived of its secret. Its `Debug` is silent.
-pub(crate) struct NodeKey {
+pub struct NodeKey {
     id: NodeId,
     secret: [u8; 32],
 }
@@ -28,12 +56,17 @@ impl std::fmt::Debug for NodeKey {
 
 impl NodeKey {
     /// Returns the public half.
-    pub(crate) fn id(&self) -> NodeId {
+    pub fn id(&self) -> NodeId {
         self.id
     }
 
+    /// Signs a message (RFC 8032). Begin it with what it is for, so that no signature passes for another.
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+        SigningKey::from_bytes(&self.secret).sign(message).to_bytes()
+    }
+
     /// Returns a secret for one purpose: HMAC-SHA256 (RFC 2104) of the key and the purpose's words.
-    pub(crate) fn derive(&self, purpose: &[&str]) -> [u8; 32] {
+    pub fn derive(&self, purpose: &[&str]) -> [u8; 32] {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).expect("a key of any length will do");
         for word in purpose {
             mac.update(&(word.len() as u64).to_be_bytes());
@@ -43,20 +76,25 @@ impl NodeKey {
     }
 }
 
+/// Returns whether a node has signed this message.
+pub fn verify(node: NodeId, message: &[u8], signature: &[u8; 64]) -> bool {
+    VerifyingKey::from_bytes(node.as_bytes())
+        .is_ok_and(|key| key.verify_strict(message, &Signature::from_bytes(signature)).is_ok())
+}
+
 /// Returns the identity kept in the data folder, making a key on first use.
 ///
 /// The file has the 32 bytes of the secret key (RFC 8032) as 64 hexadecimal digits and a line end.
 ///
 /// # Errors
-/// [`ServerError::State`] when it cannot be read or written, [`ServerError::Key`] when it is damaged or others can
-/// read it.
-pub(crate) fn open(data: &Path) -> Result<NodeKey> {
+/// [`KeyError::File`] when it cannot be read or written, [`KeyError::Damaged`] when it is no key or others can read it.
+pub fn open(data: &Path) -> Result<NodeKey> {
     let path = data.join(KEY_FILE);
     let secret = match read(&path)? {
         Some(secret) => secret,
         None => {
             write_new(data, &path)?;
-            read(&path)?.ok_or(ServerError::Key { path, fault: "vanished while it was being made" })?
+            read(&path)?.ok_or(KeyError::Damaged { path, fault: "vanished while it was being made" })?
         }
     };
     let id = NodeId::from_bytes(SigningKey::from_bytes(&secret).verifying_key().to_bytes());
@@ -67,15 +105,15 @@ fn read(path: &Path) -> Result<Option<[u8; 32]>> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(ServerError::state("read", path)(error)),
+        Err(error) => return Err(state("read", path)(error)),
     };
-    let fault = |fault| ServerError::Key { path: path.to_owned(), fault };
-    let mode = file.metadata().map_err(ServerError::state("read", path))?.mode();
+    let fault = |fault| KeyError::Damaged { path: path.to_owned(), fault };
+    let mode = file.metadata().map_err(state("read", path))?.mode();
     if mode & 0o077 != 0 {
         return Err(fault("can be read by others: set its mode to 0600"));
     }
     let mut text = String::new();
-    file.take(100).read_to_string(&mut text).map_err(ServerError::state("read", path))?;
+    file.take(100).read_to_string(&mut text).map_err(state("read", path))?;
     from_hex(text.trim_end()).map(Some).ok_or_else(|| fault("is not 64 hexadecimal digits"))
 }
 
@@ -84,16 +122,14 @@ fn read(path: &Path) -> Result<Option<[u8; 32]>> {
 fn write_new(data: &Path, path: &Path) -> Result<()> {
     let mut secret = [0; 32];
     let random = Path::new("/dev/urandom");
-    File::open(random)
-        .and_then(|mut file| file.read_exact(&mut secret))
-        .map_err(ServerError::state("read", random))?;
+    File::open(random).and_then(|mut file| file.read_exact(&mut secret)).map_err(state("read", random))?;
     let draft = data.join(format!(".{KEY_FILE}.{}.{}", std::process::id(), to_hex(&secret_tag(&secret))));
     let _cleanup = Draft(draft.clone());
-    write_draft(&draft, &secret).map_err(ServerError::state("write", path))?;
+    write_draft(&draft, &secret).map_err(state("write", path))?;
     match fs::hard_link(&draft, path) {
-        Ok(()) => sync_folder(data).map_err(ServerError::state("write", path)),
+        Ok(()) => sync_folder(data).map_err(state("write", path)),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(ServerError::state("write", path)(error)),
+        Err(error) => Err(state("write", path)(error)),
     }
 }
 
@@ -122,7 +158,8 @@ impl Drop for Draft {
     }
 }
 
-pub(super) fn to_hex(bytes: &[u8]) -> String {
+/// Returns bytes as lower-case hexadecimal digits.
+pub fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -161,6 +198,17 @@ mod tests {
     }
 
     #[test]
+    fn a_signature_is_of_one_node_and_one_message() {
+        let (data, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let key = open(data.path()).unwrap();
+        let signature = key.sign(b"gx test: one");
+        assert!(verify(key.id(), b"gx test: one", &signature));
+        assert!(!verify(key.id(), b"gx test: two", &signature));
+        assert!(!verify(open(other.path()).unwrap().id(), b"gx test: one", &signature));
+        assert!(!verify(NodeId::from_bytes([2; 32]), b"gx test: one", &signature));
+    }
+
+    #[test]
     fn two_that_start_together_agree() {
         let data = tempfile::tempdir().unwrap();
         let ids: Vec<NodeId> = std::thread::scope(|scope| {
@@ -177,10 +225,10 @@ mod tests {
         let path = data.path().join(KEY_FILE);
         open(data.path()).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(open(data.path()), Err(ServerError::Key { .. })));
+        assert!(matches!(open(data.path()), Err(KeyError::Damaged { .. })));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(&path, "short").unwrap();
-        assert!(matches!(open(data.path()), Err(ServerError::Key { .. })));
+        assert!(matches!(open(data.path()), Err(KeyError::Damaged { .. })));
     }
 
     #[test]
@@ -192,10 +240,11 @@ mod tests {
         };
         let filler = data.path().join("filler");
         fs::write(&filler, [0; 4096]).unwrap();
-        let error = open(data.path()).unwrap_err().api();
+        let error = open(data.path()).unwrap_err();
         let path = data.path().join(KEY_FILE);
-        assert_eq!(error.message, format!("cannot write {}: no space left on device", path.display()));
-        assert_eq!(error.hint.as_deref(), Some("make room on that file system and try again"));
+        assert_eq!(error.to_string(), format!("cannot write {}", path.display()));
+        let KeyError::File { source, .. } = error else { panic!("{error:?}") };
+        assert_eq!(source.kind(), io::ErrorKind::StorageFull);
         assert_eq!(fs::read_dir(data.path()).unwrap().count(), 1, "only the filler is there");
         fs::remove_file(filler).unwrap();
         open(data.path()).unwrap();
