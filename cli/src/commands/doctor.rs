@@ -13,6 +13,7 @@ mod engines;
 mod gpus;
 mod machine;
 mod strays;
+mod trust;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -40,6 +41,9 @@ pub(crate) async fn run(_: DoctorArgs, context: &Context<'_>) -> Result<Status> 
 async fn examine(settings: &Settings, context: &Context<'_>, checks: &mut Vec<Check>) {
     checks.push(configuration(settings));
     checks.push(machine::data_folder(&settings.data));
+    checks.push(trust::key(&settings.data));
+    checks.push(trust::clock(&settings.data));
+    checks.extend(trust::reach(&settings.config.server));
     match target::open_node(settings, &context.environment).await {
         Ok(node) => {
             let plugins = engines::plugins(node.plugins());
@@ -72,19 +76,21 @@ fn configuration(settings: &Settings) -> Check {
 }
 
 /// Checks that the host that commands act on answers, where it is not this machine.
-async fn remote(settings: &Settings, context: &Context<'_>) -> Option<Check> {
+async fn remote(settings: &Settings, context: &Context<'_>) -> Vec<Check> {
     let target = match Target::open(settings, &context.environment).await {
-        Ok(Target::Local(_)) => return None,
+        Ok(Target::Local(_)) => return Vec::new(),
         Ok(host) => host,
-        Err(error) => return Some(Check::of_error("host", error)),
+        Err(error) => return vec![Check::of_error("host", error)],
     };
-    Some(match target.specs().await {
-        Ok(specs) => Check::ok(
-            "host",
-            format!("{} answers: {}, gx {}", settings.config.client.on, specs.hostname, specs.version),
-        ),
-        Err(error) => Check::of_error("host", error),
-    })
+    let on = &settings.config.client.on;
+    match target.specs().await {
+        Ok(specs) => {
+            let told = format!("{on} answers: {}, gx {}", specs.hostname, specs.version);
+            let clocks = trust::clocks(on, specs.sampled_at, std::time::SystemTime::now());
+            std::iter::once(Check::ok("host", told)).chain(clocks).collect()
+        }
+        Err(error) => vec![Check::of_error("host", error)],
+    }
 }
 
 /// What was checked, and what came out.
