@@ -3,6 +3,7 @@
 //! | noun | file |
 //! |---|---|
 //! | ids and names, timestamps | [`id`] |
+//! | where a host is | [`address`] |
 //! | image references | [`image`] |
 //! | containers: what is asked for, what there is | [`container`] |
 //! | byte streams with flow control | [`stream`] |
@@ -18,6 +19,7 @@
 //!
 //! Nothing here touches the network, a terminal, the environment or a clock.
 
+pub mod address;
 pub mod api;
 pub mod config;
 pub mod container;
@@ -33,6 +35,7 @@ pub mod ssh;
 pub mod stream;
 pub mod units;
 
+pub use address::{Address, Endpoint};
 pub use container::{
     Container, ContainerSpec, ContainerState, Exit, Gpus, PortMapping, PortRequest, Protocol, Resources,
     Security,
