@@ -1,8 +1,8 @@
 //! The node's identity: an ed25519 key in `DATA/node.key`, readable by its owner only.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
@@ -65,6 +65,11 @@ impl NodeKey {
         SigningKey::from_bytes(&self.secret).sign(message).to_bytes()
     }
 
+    /// Returns the secret half in the form that TLS wants.
+    pub(crate) fn pkcs8(&self) -> Vec<u8> {
+        crate::certificate::private(&self.secret)
+    }
+
     /// Returns a secret for one purpose: HMAC-SHA256 (RFC 2104) of the key and the purpose's words.
     pub fn derive(&self, purpose: &[&str]) -> [u8; 32] {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).expect("a key of any length will do");
@@ -82,7 +87,7 @@ pub fn verify(node: NodeId, message: &[u8], signature: &[u8; 64]) -> bool {
         .is_ok_and(|key| key.verify_strict(message, &Signature::from_bytes(signature)).is_ok())
 }
 
-/// Returns the identity kept in the data folder, making a key on first use.
+/// Returns the identity kept in the data folder, making the folder and a key on first use.
 ///
 /// The file has the 32 bytes of the secret key (RFC 8032) as 64 hexadecimal digits and a line end.
 ///
@@ -93,6 +98,8 @@ pub fn open(data: &Path) -> Result<NodeKey> {
     let secret = match read(&path)? {
         Some(secret) => secret,
         None => {
+            let mut folder = DirBuilder::new();
+            folder.recursive(true).mode(0o700).create(data).map_err(state("make the folder", data))?;
             write_new(data, &path)?;
             read(&path)?.ok_or(KeyError::Damaged { path, fault: "vanished while it was being made" })?
         }

@@ -1,7 +1,11 @@
-//! Who a node is: its ed25519 key, and what is proved with it. Client and server share it.
+//! Who a node is: its ed25519 key, what is proved with it, and whom it has met. Client and server share it.
 //!
 //! A node is known by its [`NodeId`](gx_core::NodeId), the public half of the key; there is no authority above it.
 
+mod certificate;
 mod key;
+mod known;
+pub mod tls;
 
 pub use key::{KeyError, NodeKey, open, to_hex, verify};
+pub use known::{Known, KnownError, KnownHosts, Met};

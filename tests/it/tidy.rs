@@ -29,6 +29,8 @@ const ONE_USER: &[(&str, &str)] = &[
     ("reqwest", "gx-client"),
     ("clap", "gx"),
     ("libloading", "gx-host"),
+    ("rustls", "gx-identity"),
+    ("tokio-rustls", "gx-identity"),
     ("russh", "gx-guest"),
     ("bollard", "gx-plugin-docker"),
     ("podman-api", "gx-plugin-podman"),

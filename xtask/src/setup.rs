@@ -49,6 +49,7 @@ pub(crate) const TESTS: &[Need] = &[
     Need { found_as: &["sshpass"], packages: &["sshpass"], why: "visits containers by password" },
     Need { found_as: &["rsync"], packages: &["rsync"], why: "copies into containers over SSH" },
     Need { found_as: &["ansible"], packages: &["ansible-core"], why: "manages containers over SSH" },
+    Need { found_as: &["openssl"], packages: &["openssl"], why: "shakes hands as no node would" },
     Need { found_as: &["make"], packages: &["make"], why: "builds the example plugin in C" },
 ];
 
