@@ -1,7 +1,7 @@
 //! The calls of `gx create` and `gx rm`, made directly with the engines' client crates.
 //!
 //! `gx-bench-direct create|rm ENGINE NAME` is a process as gx is one. `many ENGINE COUNT HOST` makes containers for a
-//! list, not started. `host ENGINE ADDRESS ROUNDS` compares a host's create with the same engine calls, all from one
+//! list, not started. `host ENGINE ADDRESS DATA ROUNDS` compares a host's create with the same engine calls, all from one
 //! process with warm connections, in turn: what is left between them is what the host adds.
 
 #![expect(clippy::print_stdout, reason = "a program that a bench runs and reads")]
@@ -10,12 +10,14 @@ mod docker;
 mod podman;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use gx_client::Client;
 use gx_core::api::CreateRequest;
 use gx_core::runtime::RemoveOptions;
 use gx_core::stream::pipe;
+use gx_identity::KnownHosts;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -74,7 +76,7 @@ async fn main() -> Result<()> {
         ["rm", engine, name] => Engine::named(engine)?.remove(name).await,
         ["many", engine, count, host] => many(&Engine::named(engine)?, count.parse()?, host).await,
         ["few", engine, count] => few(&Engine::named(engine)?, count.parse()?).await,
-        ["host", engine, address, rounds] => host(engine, address, rounds.parse()?).await,
+        ["host", engine, address, data, rounds] => host(engine, address, data, rounds.parse()?).await,
         _ => Err("see the head of benches/direct/main.rs".into()),
     }
 }
@@ -108,9 +110,11 @@ async fn few(engine: &Engine, count: u32) -> Result<()> {
     Ok(())
 }
 
-async fn host(name: &str, address: &str, rounds: u32) -> Result<()> {
+async fn host(name: &str, address: &str, data: &str, rounds: u32) -> Result<()> {
     let engine = Engine::named(name)?;
-    let client = Client::new(address)?;
+    let data = Path::new(data);
+    let key = gx_identity::open(data)?;
+    let client = Client::open(&address.parse()?, &key, &KnownHosts::of(data)).await?.client;
     let (mut direct, mut through) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         let container = format!("bench-host-{round}");

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    build, completions, config, cp, create, doctor, exec, extend, images, list, logs, passwd, plugin, port,
-    pull, reference, rm, runtimes, serve, show, specs, ssh, start, stats, stop, vnc,
+    build, completions, config, cp, create, doctor, exec, extend, id, images, list, logs, passwd, plugin,
+    port, pull, reference, rm, runtimes, serve, show, specs, ssh, start, stats, stop, vnc,
 };
 
 /// The version of gx.
@@ -87,7 +87,7 @@ pub struct Globals {
     /// Reads this configuration file and no other
     #[arg(long, global = true, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub config: Option<PathBuf>,
-    /// Acts there: `local`, or a host's address as HOST[:PORT]
+    /// Acts there: `local`, or a host's address as [NODEID@]HOST[:PORT]
     #[arg(long, global = true, value_name = "WHERE")]
     pub on: Option<String>,
     /// Prints JSON, one object per line for streams; errors too
@@ -149,6 +149,8 @@ pub enum Command {
     Runtimes(runtimes::RuntimesArgs),
     /// Lends this machine
     Serve(serve::ServeArgs),
+    /// Shows who this node is, and which hosts it knows
+    Id(id::IdArgs),
     /// Finds, checks and installs plugins
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),

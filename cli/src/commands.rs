@@ -24,6 +24,7 @@ pub(crate) mod create;
 pub(crate) mod doctor;
 pub(crate) mod exec;
 pub(crate) mod extend;
+pub(crate) mod id;
 pub(crate) mod images;
 pub(crate) mod list;
 pub(crate) mod logs;
@@ -88,7 +89,7 @@ impl<'a> Context<'a> {
             if let Some(peer) = peer {
                 settings.config.client.on = peer;
             }
-            Target::open(&settings, &self.environment).await
+            Target::open(&settings, &self.environment, self.out).await
         };
         self.target.get_or_try_init(open).await
     }
@@ -180,6 +181,7 @@ async fn dispatch(command: Command, context: &Context<'_>) -> Result<Status> {
         Command::Config(command) => config::run(command, context),
         Command::Completions(args) => completions::run(&args, context),
         Command::Reference(args) => reference::run(&args, context),
+        Command::Id(args) => id::run(args, context),
         Command::Serve(args) => serve::run(args, context).await,
         Command::PluginHost(args) => return Ok(child(args.rest)),
     };

@@ -12,6 +12,7 @@ use gx_core::config::ConfigError;
 use gx_core::id::ParseIdError;
 use gx_core::{ErrorCode, RuntimeError};
 use gx_host::{ErrorClass, HostError};
+use gx_identity::KnownError;
 use gx_server::ServerError;
 use serde::Serialize;
 
@@ -274,6 +275,12 @@ impl From<RuntimeError> for CliError {
     }
 }
 
+impl From<KnownError> for CliError {
+    fn from(error: KnownError) -> Self {
+        ClientError::from(error).into()
+    }
+}
+
 impl From<HostError> for CliError {
     fn from(error: HostError) -> Self {
         let kind = match error.class() {
@@ -341,8 +348,10 @@ impl From<ServerError> for CliError {
 impl From<ClientError> for CliError {
     fn from(error: ClientError) -> Self {
         let kind = match &error {
-            ClientError::Address { .. } => Kind::Usage,
+            ClientError::WrongNode { .. } => Kind::NotAllowed,
+            ClientError::Known(_) => Kind::Failed,
             ClientError::Unreachable { .. }
+            | ClientError::Handshake { .. }
             | ClientError::TimedOut { .. }
             | ClientError::Lost { .. }
             | ClientError::Protocol { .. } => Kind::Unreachable,

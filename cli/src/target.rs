@@ -9,17 +9,19 @@ use gx_core::api::{
 };
 use gx_core::runtime::{ExecSpec, LogOptions, RemoveOptions, StopOptions};
 use gx_core::stream::{Input, Output};
-use gx_core::{ContainerId, Exit, IdempotencyKey, PluginName};
+use gx_core::{Address, ContainerId, Exit, IdempotencyKey, PluginName};
 use gx_host::HostOptions;
-use gx_server::{Caller, Node, NodeOptions};
+use gx_identity::KnownHosts;
+use gx_server::{Caller, Node, NodeOptions, ServerError};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::cli::{Environment, VERSION};
 use crate::error::{CliError, Result};
+use crate::output::Out;
 use crate::settings::Settings;
 
 /// The word for this machine.
-const LOCAL: &str = "local";
+pub(crate) const LOCAL: &str = "local";
 
 /// Where a command acts.
 #[derive(Clone)]
@@ -47,12 +49,13 @@ macro_rules! either {
 
 impl Target {
     /// Opens what the configuration, the environment or `--on` says.
-    pub(crate) async fn open(settings: &Settings, environment: &Environment) -> Result<Self> {
+    /// People are told of a host that is met for the first time.
+    pub(crate) async fn open(settings: &Settings, environment: &Environment, out: &Out) -> Result<Self> {
         match settings.config.client.on.as_str() {
             LOCAL => Ok(Self::Local(open_node(settings, environment).await?)),
             "best" => Err(CliError::usage("gx cannot choose a host by itself yet")
-                .hint("--on takes `local`, or a host's address as HOST[:PORT]")),
-            address => Ok(Self::Host(Client::new(address)?)),
+                .hint("--on takes `local`, or a host's address as [NODEID@]HOST[:PORT]")),
+            address => Ok(Self::Host(open_client(&address.parse()?, settings, out).await?)),
         }
     }
 
@@ -166,6 +169,18 @@ impl Target {
     pub(crate) async fn runtimes(&self) -> Result<Vec<RuntimeStatus>> {
         either!(self, runtimes())
     }
+}
+
+async fn open_client(address: &Address, settings: &Settings, out: &Out) -> Result<Client> {
+    if let Address::Plain(endpoint) = address {
+        return Ok(Client::plain(endpoint)); // nobody is asked for a key
+    }
+    let key = gx_identity::open(&settings.data).map_err(ServerError::from)?;
+    let opened = Client::open(address, &key, &KnownHosts::of(&settings.data)).await?;
+    if let Some(node) = opened.first_met {
+        out.note(&format!("{} is from now on known as node {node}", address.endpoint()));
+    }
+    Ok(opened.client)
 }
 
 /// Opens this machine's own node.

@@ -3,11 +3,14 @@
 //! A call ends when its future is dropped: the connection is closed, and the host drops the call.
 
 use std::future::Future;
-use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use gx_core::api::path;
+use gx_core::{Address, Endpoint, NodeId};
+use gx_identity::tls::{self, Connector, WrongNode};
+use gx_identity::{KnownHosts, Met, NodeKey};
 use reqwest::Url;
+use tokio::net::TcpStream;
 
 mod body;
 mod calls;
@@ -18,9 +21,6 @@ mod tunnel;
 
 pub use error::{ClientError, Result};
 pub use tunnel::Tunnel;
-
-/// The port of a host, where nobody says another.
-pub const DEFAULT_PORT: u16 = 7467;
 
 /// How long it may take to reach a host.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -35,27 +35,89 @@ pub struct Client {
     http: reqwest::Client,
     base: Url,
     address: String,
+    trust: Trust,
+}
+
+/// How it is known who the host is.
+#[derive(Debug, Clone)]
+enum Trust {
+    /// The caller says so.
+    Named(Connector),
+    /// It is who answered first.
+    Met(Connector),
+    /// There is no encryption: this machine is trusted.
+    Plain,
+}
+
+impl Trust {
+    fn connector(&self) -> Option<&Connector> {
+        match self {
+            Self::Named(connector) | Self::Met(connector) => Some(connector),
+            Self::Plain => None,
+        }
+    }
+}
+
+/// A client, and whom it has met.
+#[derive(Debug)]
+pub struct Opened {
+    /// The client.
+    pub client: Client,
+    /// Who answered, where that was not known before; people are told.
+    pub first_met: Option<NodeId>,
 }
 
 impl Client {
-    /// Makes a client of the host at `HOST[:PORT]`; nothing is sent yet.
+    /// Makes a client of the host at an address, as the node with this key. Where nobody is known at the address, the host
+    /// is asked to prove who it is; else nothing is sent yet.
     ///
     /// # Errors
-    /// [`ClientError::Address`].
-    pub fn new(address: &str) -> Result<Self> {
-        let bad = || ClientError::Address { text: address.chars().take(80).collect() };
-        let authority = authority(address).ok_or_else(bad)?;
-        let base = Url::parse(&format!("http://{authority}")).map_err(|_| bad())?;
-        let http = reqwest::Client::builder()
+    /// [`ClientError::Known`], and what there is when a host cannot be met: [`ClientError::Unreachable`],
+    /// [`ClientError::TimedOut`], [`ClientError::Handshake`].
+    pub async fn open(address: &Address, key: &NodeKey, known: &KnownHosts) -> Result<Opened> {
+        let (client, first_met) = match address {
+            Address::Plain(endpoint) => (Self::plain(endpoint), None),
+            Address::Node(node, endpoint) => (Self::to_node(endpoint, *node, key), None),
+            Address::Bare(endpoint) => {
+                let (node, first_met) = meet(endpoint, known).await?;
+                (Self::new(endpoint, Trust::Met(Connector::to_node(node, key))), first_met)
+            }
+        };
+        Ok(Opened { client, first_met })
+    }
+
+    /// Makes a client of this node, as the node with this key; nothing is sent yet.
+    pub fn to_node(endpoint: &Endpoint, node: NodeId, key: &NodeKey) -> Self {
+        Self::new(endpoint, Trust::Named(Connector::to_node(node, key)))
+    }
+
+    /// Makes a client without encryption; nothing is sent yet. Only for a host on this machine.
+    pub fn plain(endpoint: &Endpoint) -> Self {
+        Self::new(endpoint, Trust::Plain)
+    }
+
+    fn new(endpoint: &Endpoint, trust: Trust) -> Self {
+        let address = endpoint.to_string();
+        let mut builder = reqwest::Client::builder()
             .connect_timeout(CONNECT)
             .tcp_nodelay(true)
             .tcp_keepalive(Duration::from_secs(15))
             .pool_idle_timeout(POOL_IDLE)
             .redirect(reqwest::redirect::Policy::none())
-            .no_proxy() // a host is a machine, not a web site
-            .build()
-            .map_err(|_| bad())?;
-        Ok(Self { http, base, address: authority })
+            .no_proxy(); // a host is a machine, not a web site
+        let scheme = match trust.connector() {
+            Some(connector) => {
+                builder = builder.tls_backend_preconfigured(connector.config()).https_only(true);
+                "https"
+            }
+            None => {
+                // Nobody is asked for certificates, and so none of the system's are looked for.
+                builder = builder.tls_backend_preconfigured(Connector::to_anybody().config());
+                "http"
+            }
+        };
+        let base = Url::parse(&format!("{scheme}://{address}")).expect("an endpoint is part of a URL");
+        Self { http: builder.build().expect("the settings fit together"), base, address, trust }
     }
 
     /// Returns the host's address, with the port.
@@ -94,11 +156,17 @@ impl Client {
         if error.is_connect() && error.is_timeout() {
             return ClientError::TimedOut { address, seconds: CONNECT.as_secs() };
         }
-        let source = Box::new(error.without_url());
-        if source.is_connect() {
-            return ClientError::Unreachable { address, source };
+        let error = error.without_url();
+        match WrongNode::behind(&error) {
+            Some(wrong) => self.wrong(wrong),
+            None if error.is_connect() => not_connected(&self.address, error),
+            None => ClientError::Lost { address, source: Box::new(error) },
         }
-        ClientError::Lost { address, source }
+    }
+
+    fn wrong(&self, wrong: WrongNode) -> ClientError {
+        let met = matches!(self.trust, Trust::Met(_));
+        ClientError::WrongNode { address: self.address.clone(), wrong, met }
     }
 
     fn odd(&self, what: impl Into<String>) -> ClientError {
@@ -106,18 +174,42 @@ impl Client {
     }
 }
 
-/// Returns `HOST:PORT`, with the default port where none is given.
-fn authority(address: &str) -> Option<String> {
-    if address.is_empty() || address.contains(['/', '@', '?', '#', ' ', '\\']) {
-        return None;
+/// Returns who is at an address, and that again if it was not known before.
+async fn meet(endpoint: &Endpoint, known: &KnownHosts) -> Result<(NodeId, Option<NodeId>)> {
+    if let Some(node) = known.at(endpoint)? {
+        return Ok((node, None));
     }
-    if address.parse::<Ipv6Addr>().is_ok() {
-        return Some(format!("[{address}]:{DEFAULT_PORT}"));
+    let address = endpoint.to_string();
+    let stream = connect(&address).await?;
+    // Only who has shaken hands has proved that the key is theirs; and nothing of ours is sent before.
+    let shaken = Connector::to_anybody().connect(stream).await;
+    let (_, found) = shaken.map_err(|error| not_connected(&address, error))?;
+    match known.meet(endpoint, found)? {
+        Met::First => Ok((found, Some(found))),
+        Met::Again => Ok((found, None)),
+        Met::Other(expected) => {
+            let wrong = WrongNode { expected, found };
+            Err(ClientError::WrongNode { address, wrong, met: true })
+        }
     }
-    let host_end = address.rfind(']').map_or(0, |end| end + 1);
-    match address[host_end..].split_once(':') {
-        Some((_, port)) => port.parse::<u16>().ok().filter(|&port| port != 0).map(|_| address.to_owned()),
-        None => Some(format!("{address}:{DEFAULT_PORT}")),
+}
+
+/// Opens a connection to a host, not yet encrypted.
+async fn connect(address: &str) -> Result<TcpStream> {
+    let connecting = tokio::time::timeout(CONNECT, TcpStream::connect(address));
+    let timed_out = |_| ClientError::TimedOut { address: address.to_owned(), seconds: CONNECT.as_secs() };
+    let stream = connecting.await.map_err(timed_out)?.map_err(|error| not_connected(address, error))?;
+    stream.set_nodelay(true).map_err(|error| not_connected(address, error))?;
+    Ok(stream)
+}
+
+fn not_connected(address: &str, error: impl std::error::Error + Send + Sync + 'static) -> ClientError {
+    let (address, handshake) = (address.to_owned(), tls::is_handshake(&error));
+    let source = Box::new(error);
+    if handshake {
+        ClientError::Handshake { address, source }
+    } else {
+        ClientError::Unreachable { address, source }
     }
 }
 
@@ -126,24 +218,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_read_as_people_write_them() {
-        for (text, address) in [
-            ("box", "box:7467"),
-            ("127.0.0.1:80", "127.0.0.1:80"),
-            ("::1", "[::1]:7467"),
-            ("[::1]", "[::1]:7467"),
-            ("[::1]:99", "[::1]:99"),
-        ] {
-            assert_eq!(Client::new(text).unwrap().address(), address, "{text}");
-        }
-        for bad in ["", "http://x", "x:", "x:0", "x:70000", "a b", "x:1:2", "user@x", "[::1"] {
-            assert!(Client::new(bad).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
     fn a_reference_cannot_leave_its_place_in_the_path() {
-        let client = Client::new("box").unwrap();
+        let client = Client::plain(&"box".parse().unwrap());
         let url = client.container_url("../../x?force=true", "logs");
         assert_eq!(url.path(), "/v1/containers/..%2F..%2Fx%3Fforce=true/logs");
     }
@@ -153,7 +229,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let error = Client::new(&address.to_string()).unwrap().specs().await.unwrap_err();
+        let error = Client::plain(&address.into()).specs().await.unwrap_err();
         assert!(matches!(error, ClientError::Unreachable { .. }), "{error:?}");
     }
 }

@@ -1,16 +1,22 @@
 //! WebSockets to a host: how they are opened, and what their errors mean.
 
 use gx_core::api::ApiError;
-use tokio::net::TcpStream;
+use gx_identity::tls::WrongNode;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, protocol::WebSocketConfig};
 
-use crate::{CONNECT, Client, ClientError, Result};
+use crate::{Client, ClientError, Result, connect, not_connected};
 
 /// How much may wait to be written, in bytes, before the writer has to wait.
 const WRITE_BUFFER: usize = 256 * 1024;
 /// The longest message of a host, in bytes.
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
+
+/// Bytes to a host and from it, encrypted or not.
+pub(crate) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 
 impl Client {
     /// Opens a WebSocket below the path of a container.
@@ -18,18 +24,10 @@ impl Client {
         &self,
         reference: &str,
         action: &str,
-    ) -> Result<WebSocketStream<TcpStream>> {
+    ) -> Result<WebSocketStream<Box<dyn Wire>>> {
         let mut url = self.container_url(reference, action);
-        url.set_scheme("ws").expect("http may become ws");
-        let unreachable = |error: std::io::Error| ClientError::Unreachable {
-            address: self.address.clone(),
-            source: Box::new(error),
-        };
-        let connect = tokio::time::timeout(CONNECT, TcpStream::connect(&self.address));
-        let timed_out =
-            |_| ClientError::TimedOut { address: self.address.clone(), seconds: CONNECT.as_secs() };
-        let stream = connect.await.map_err(timed_out)?.map_err(unreachable)?;
-        stream.set_nodelay(true).map_err(unreachable)?;
+        url.set_scheme("ws").expect("http may become ws"); // what is below is already there
+        let stream = self.open_wire().await?;
         let config = WebSocketConfig::default()
             .max_write_buffer_size(WRITE_BUFFER)
             .write_buffer_size(0)
@@ -38,6 +36,20 @@ impl Client {
         let opening = tokio_tungstenite::client_async_with_config(url.as_str(), stream, Some(config));
         let opened = self.patient(async { opening.await.map_err(|error| self.broken(error)) }).await?;
         Ok(opened.0)
+    }
+
+    async fn open_wire(&self) -> Result<Box<dyn Wire>> {
+        let stream = connect(&self.address).await?;
+        let Some(connector) = self.trust.connector() else {
+            return Ok(Box::new(stream));
+        };
+        match connector.connect(stream).await {
+            Ok((stream, _)) => Ok(Box::new(stream)),
+            Err(error) => Err(match WrongNode::behind(&error) {
+                Some(wrong) => self.wrong(wrong),
+                None => not_connected(&self.address, error),
+            }),
+        }
     }
 
     /// Returns what an error of a WebSocket is to the caller.

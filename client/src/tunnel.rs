@@ -9,12 +9,12 @@ use bytes::{Buf, Bytes};
 use futures_util::{Sink, Stream};
 use gx_core::api::Service;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+use crate::socket::Wire;
 use crate::{Client, IDLE, Result};
 
 /// The longest message that is sent, in bytes.
@@ -37,7 +37,7 @@ impl Client {
 /// What is written is on its way after a flush. There is no half of an end: a shutdown of the writing side ends the
 /// connection. Reading fails when the host breaks it off, with the reason, or gives no sign of life.
 pub struct Tunnel {
-    socket: WebSocketStream<TcpStream>,
+    socket: WebSocketStream<Box<dyn Wire>>,
     /// The rest of a message.
     unread: Bytes,
     ended: bool,

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::address::{DEFAULT_PORT, Endpoint};
 use crate::id::PluginName;
 use crate::units::{Size, Span};
 
@@ -52,8 +53,15 @@ impl Default for ClientConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServerConfig {
-    /// The address to listen on.
+    /// The address to listen on; `0.0.0.0:7467` is every address of this machine.
     pub listen: SocketAddr,
+    /// The addresses, as HOST or HOST:PORT, by which others reach this host; tickets carry them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub advertise: Vec<Endpoint>,
+    /// Listens without TLS, on loopback only: every user of this machine then is the host's owner.
+    pub plain: bool,
+    /// Lets `plain` listen beyond loopback: everybody is a stranger then, and anybody on the way can read along.
+    pub insecure: bool,
     /// The folder for the node's key and state; without it the user's data folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
@@ -64,7 +72,10 @@ pub struct ServerConfig {
 impl Default for ServerConfig {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7467),
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_PORT),
+            advertise: Vec::new(),
+            plain: false,
+            insecure: false,
             data: None,
             limits: LimitConfig::default(),
         }

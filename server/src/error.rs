@@ -322,8 +322,8 @@ pub enum ServerError {
         /// The folder.
         data: PathBuf,
     },
-    /// An address that others can reach.
-    #[error("{address} is not a loopback address")]
+    /// An address that others can reach, without TLS.
+    #[error("{address} is not a loopback address, and without TLS only this machine may connect")]
     NotLoopback {
         /// The address.
         address: SocketAddr,
@@ -496,7 +496,7 @@ impl ServerError {
                 Some("stop the other one, or choose another folder with `data` in [server]".to_owned())
             }
             Self::NotLoopback { .. } => {
-                Some("there is no encryption yet: listen on 127.0.0.1 or [::1]".to_owned())
+                Some("leave out `plain`, or listen on 127.0.0.1 or [::1]; `insecure = true` in [server] allows it, for strangers only".to_owned())
             }
             Self::Slow { .. } => Some("gx runtimes shows the state of each engine".to_owned()),
             Self::Invalid { .. }

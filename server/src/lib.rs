@@ -13,4 +13,4 @@ mod tests;
 
 pub use error::{Result, ServerError};
 pub use node::{Caller, Inside, Node, NodeOptions, RecoverReport};
-pub use serve::{Server, run};
+pub use serve::{Server, Transport, run};

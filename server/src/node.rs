@@ -153,6 +153,11 @@ impl Node {
         self.key.id()
     }
 
+    /// Returns the node's key.
+    pub(crate) fn key(&self) -> &NodeKey {
+        &self.key
+    }
+
     /// Returns the node's plugins.
     pub fn plugins(&self) -> &Arc<PluginHost> {
         self.runtimes.plugins()

@@ -26,7 +26,8 @@ use warp::ws::{Message, WebSocket, Ws};
 
 use crate::bridge::{MAX_MESSAGE_BYTES, Pulse, bridge};
 use crate::error::{Result, ServerError};
-use crate::serve::{accept, closed};
+use crate::node::Identity;
+use crate::serve::{Door, accept, closed};
 
 /// The last part of the WebSocket's address.
 const SOCKET: &str = "socket";
@@ -101,7 +102,8 @@ impl Page {
             sockets: Arc::new(Semaphore::new(MAX_SOCKETS)),
             closing: closing.clone(),
         });
-        let mut connections = accept(&self.listener, routes(site), closing, shutdown).await;
+        let door = Door::Plain(Identity::ThisMachine);
+        let mut connections = accept(&self.listener, door, routes(site), closing, shutdown).await;
         let _ = close.send(true);
         let all = async { while connections.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(GRACE, all).await;

@@ -1,41 +1,80 @@
 //! `gx serve`: an accept loop of our own around the routes, because `warp::serve` hides what it takes to be robust:
-//! time-outs, a limit on connections, and an end that waits for what is under way.
+//! TLS, time-outs, limits on connections, and an end that waits for what is under way.
 
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use gx_core::config::ServerConfig;
+use gx_identity::tls::Acceptor;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::server::conn::http1;
 use hyper::service::Service as _;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use rustix::net::sockopt;
+use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use warp::Filter;
 use warp::reply::Response;
 
 use crate::error::{Result, ServerError};
 use crate::node::{Identity, Node, ServerLock};
-use crate::routes::{self, Connection};
+use crate::routes;
 
-/// Connections at a time; more wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 512;
+mod crowd;
+mod door;
+
+use crowd::{Busy, Crowd, Places};
+pub(crate) use door::Door;
+use door::Guest;
+
+/// Connections at a time, where the system allows so many files.
+const MAX_CONNECTIONS: usize = 16_384;
+/// Connections of strangers at one address at a time.
+const MAX_OF_AN_ADDRESS: usize = 256;
+/// Connections of one node at a time.
+const MAX_OF_A_NODE: usize = 1_024;
 /// How long a client may take for the head of a request, and an idle connection is kept.
 const HEADER_PATIENCE: Duration = Duration::from_secs(30);
+/// How long the head of a request may be, in bytes, and how much of a body is read ahead.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// How many lines the head of a request may have.
+const MAX_HEADERS: usize = 100;
 /// How long requests that are under way are waited for at the end.
 const GRACE: Duration = Duration::from_secs(10);
 /// How soon to go on when the system has no more sockets.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// When a silent peer is asked for a sign of life.
-const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// A server that may serve: it has the data folder to itself, and an address that only this machine reaches.
+/// How connections are protected, and what they prove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// TLS: who has a key is known by it, and anybody else is a stranger.
+    Tls,
+    /// Nothing, on loopback only: whoever connects is this machine's own user.
+    Plain,
+    /// Nothing, at any address; at one beyond loopback everybody is a stranger.
+    Insecure,
+}
+
+impl From<&ServerConfig> for Transport {
+    fn from(config: &ServerConfig) -> Self {
+        match (config.plain, config.insecure) {
+            (false, _) => Self::Tls,
+            (true, false) => Self::Plain,
+            (true, true) => Self::Insecure,
+        }
+    }
+}
+
+/// A server that may serve: it has the data folder to itself, and an address that it may have.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
+    door: Door,
     node: Arc<Node>,
     _lock: ServerLock,
 }
@@ -44,8 +83,13 @@ pub struct Server {
 ///
 /// # Errors
 /// Those of [`Server::new`].
-pub async fn run(listener: TcpListener, node: Arc<Node>, shutdown: impl Future<Output = ()>) -> Result<()> {
-    Server::new(listener, node)?.run(shutdown).await;
+pub async fn run(
+    listener: TcpListener,
+    node: Arc<Node>,
+    transport: Transport,
+    shutdown: impl Future<Output = ()>,
+) -> Result<()> {
+    Server::new(listener, node, transport)?.run(shutdown).await;
     Ok(())
 }
 
@@ -53,26 +97,29 @@ impl Server {
     /// Takes the node's data folder for this server.
     ///
     /// # Errors
-    /// [`ServerError::NotLoopback`], as nothing is encrypted yet; [`ServerError::Locked`] when the data folder has
-    /// another server; [`ServerError::Listen`].
-    pub fn new(listener: TcpListener, node: Arc<Node>) -> Result<Self> {
+    /// [`ServerError::NotLoopback`] without TLS at an address that others reach; [`ServerError::Locked`] when the data
+    /// folder has another server; [`ServerError::Listen`].
+    pub fn new(listener: TcpListener, node: Arc<Node>, transport: Transport) -> Result<Self> {
         let address = listener.local_addr().map_err(ServerError::Listen)?;
-        if !address.ip().is_loopback() {
-            return Err(ServerError::NotLoopback { address });
-        }
+        let door = match (transport, address.ip().is_loopback()) {
+            (Transport::Tls, _) => Door::Tls { acceptor: Acceptor::new(node.key()), node: node.clone() },
+            (Transport::Plain | Transport::Insecure, true) => Door::Plain(Identity::ThisMachine),
+            (Transport::Plain, false) => return Err(ServerError::NotLoopback { address }),
+            (Transport::Insecure, false) => Door::Plain(Identity::Unknown),
+        };
         let lock = ServerLock::take(node.data())?;
-        Ok(Self { listener, node, _lock: lock })
+        Ok(Self { listener, door, node, _lock: lock })
     }
 
     /// Serves until `shutdown` is done, then waits for what is under way and shuts the node down. Leases end and
     /// engines are watched while this runs.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listener, node, _lock } = self;
+        let Self { listener, door, node, _lock } = self;
         tracing::info!(node = %node.id(), "serving");
         let mut background = background(&node);
         let (close, closing) = watch::channel(false);
         let routes = routes::all(routes::State::new(node.clone(), closing.clone()));
-        let mut connections = accept(&listener, routes, closing, shutdown).await;
+        let mut connections = accept(&listener, door, routes, closing, shutdown).await;
 
         drop(listener);
         let _ = close.send(true);
@@ -104,38 +151,51 @@ fn background(node: &Arc<Node>) -> JoinSet<()> {
     tasks
 }
 
+/// Lets in who connects, until `shutdown` is done; what is returned are those who are still in.
 pub(crate) async fn accept(
     listener: &TcpListener,
+    door: Door,
     routes: impl Filter<Extract = (Response,), Error = std::convert::Infallible> + Clone + Send + Sync + 'static,
     closing: watch::Receiver<bool>,
     shutdown: impl Future<Output = ()>,
 ) -> JoinSet<()> {
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let crowd = Crowd::new(places());
+    let door = Arc::new(door);
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {
         tokio::select! {
             () = &mut shutdown => return connections,
-            (stream, peer, permit) = next(listener, &permits) => {
+            (stream, peer) = next(listener, &crowd) => {
+                let (door, crowd) = (door.clone(), crowd.clone());
                 let (routes, closing) = (routes.clone(), closing.clone());
-                connections.spawn(serve(stream, peer, routes, closing, permit));
+                connections.spawn(async move {
+                    match door.enter(stream, peer, &crowd).await {
+                        Ok(guest) => serve(guest, routes, closing).await,
+                        Err(refusal) => tracing::debug!(%peer, %refusal, "a connection is refused"),
+                    }
+                });
             }
             Some(_) = connections.join_next() => {}
         }
     }
 }
 
-/// Returns the next connection, as soon as there is room for it.
-async fn next(
-    listener: &TcpListener,
-    permits: &Arc<Semaphore>,
-) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
-    let permit = permits.clone().acquire_owned().await.expect("nobody closes the semaphore");
+/// Returns how many connections there may be: each is an open file, and a quarter of those is for the engines.
+fn places() -> Places {
+    let files = getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok());
+    let total = files.map_or(MAX_CONNECTIONS, |files| MAX_CONNECTIONS.min(files / 4 * 3));
+    Places { total, address: MAX_OF_AN_ADDRESS, node: MAX_OF_A_NODE }
+}
+
+/// Returns the next connection.
+async fn next(listener: &TcpListener, crowd: &Crowd) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => return (stream, peer, permit),
+            Ok(accepted) => return accepted,
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
+                tracing::warn!(%error, connections = crowd.len(), "cannot accept a connection");
+                crowd.shed();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -143,47 +203,66 @@ async fn next(
 }
 
 async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
+    guest: Guest,
     routes: impl Filter<Extract = (Response,), Error = std::convert::Infallible> + Clone + Send + Sync + 'static,
     mut closing: watch::Receiver<bool>,
-    permit: OwnedSemaphorePermit,
 ) {
-    if let Err(error) = prepare(&stream) {
-        tracing::debug!(%peer, %error, "the connection is gone already");
-        return;
-    }
-    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_PATIENCE);
-    // Nothing is encrypted yet, and the server listens on this machine only.
-    let connection = Connection { identity: Identity::ThisMachine, from: peer.to_string() };
+    let Guest { stream, connection, place } = guest;
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_PATIENCE);
+    builder.max_buf_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS);
+    let from = connection.from.clone();
     let routes = TowerToHyperService::new(warp::service(routes));
-    let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+    let service = hyper::service::service_fn(|mut request: hyper::Request<Incoming>| {
+        let busy = place.begin();
         request.extensions_mut().insert(connection.clone());
-        routes.call(request)
+        let answer = routes.call(request);
+        // On the heap, so that a connection that asks nothing takes little.
+        Box::pin(
+            async move { answer.await.map(|response| response.map(|body| Answer { body, _busy: busy })) },
+        )
     });
-    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+    let mut http = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
+        ended = http.as_mut() => ended,
+        () = place.lost() => return,
         () = closed(&mut closing) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            http.as_mut().graceful_shutdown();
+            http.await
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%peer, %error, "the connection broke");
+        tracing::debug!(from, %error, "the connection broke");
     }
-    drop(permit);
+}
+
+/// The body of an answer; its request is under way until it is sent.
+struct Answer<B> {
+    body: B,
+    _busy: Busy,
+}
+
+impl<B: Body + Unpin> Body for Answer<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<std::result::Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// Waits until the server is asked to end.
 pub(crate) async fn closed(closing: &mut watch::Receiver<bool>) {
     let _ = closing.wait_for(|closing| *closing).await;
-}
-
-fn prepare(stream: &TcpStream) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    sockopt::set_socket_keepalive(stream, true)?;
-    sockopt::set_tcp_keepidle(stream, KEEPALIVE)?;
-    Ok(())
 }

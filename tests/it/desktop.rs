@@ -25,6 +25,7 @@ const BLUE: [u8; 3] = [0, 0, 238];
 fn docker_in_a_vnc_client_and_in_the_browser() {
     let (here, there) = (Surroundings::new(), Surroundings::new());
     let host = there.serve();
+    host.is_owned_from(&here);
     let desktop = Desktop::create("docker", &here, &["--on", &host.address], &[]);
     desktop.is_seen_and_typed_into();
     desktop.is_in_the_browser();

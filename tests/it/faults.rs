@@ -5,7 +5,6 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
 
-use gx_client::Client;
 use gx_core::api::CreateRequest;
 use gx_core::runtime::RemoveOptions;
 use gx_core::stream::Output;
@@ -80,6 +79,7 @@ fn a_client_that_goes_away_during_create_leaves_nothing() {
     let (there, proxy) = through_a_proxy();
     let host = there.serve();
     let here = Surroundings::new();
+    host.is_owned_from(&here);
     let name = unique("gone");
     let _removed = Removed("docker", format!("gx-{name}"));
     proxy.hold("/start");
@@ -162,7 +162,7 @@ async fn a_server_killed_during_create_knows_every_container_afterwards() {
                 ..CreateRequest::new(IMAGE.parse().expect("an image"))
             };
             let mut host = there.serve();
-            let client = Client::new(&host.address).expect("an address");
+            let client = host.client();
             let (asked, asking) = (request.clone(), key.parse().expect("a key"));
             let create =
                 tokio::spawn(async move { client.create(asked, Some(asking), Output::null()).await.is_ok() });
@@ -181,7 +181,7 @@ async fn a_server_killed_during_create_knows_every_container_afterwards() {
             rounds_with_an_answer += u32::from(create.await.unwrap_or(false));
 
             let host = there.serve();
-            let client = Client::new(&host.address).expect("an address");
+            let client = host.client();
             let again = client.create(request, Some(key.parse().expect("a key")), Output::null()).await;
             let made = again.unwrap_or_else(|error| panic!("{runtime}, round {round}: {error}"));
             let all = engine(runtime, &["ps", "-a", "--no-trunc", "--format", "{{.ID}}", "--filter", &label]);

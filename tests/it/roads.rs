@@ -37,6 +37,7 @@ fn on_a_host(runtime: &str) {
     let here = Surroundings::new();
     let there = Surroundings::new();
     let host = there.serve();
+    host.is_owned_from(&here);
     whole_road(runtime, &here, &["--on", &host.address]);
 }
 

@@ -167,6 +167,7 @@ fn copied_by_others(here: &Surroundings, name: &str) {
 fn entered_through_a_host(runtime: &str) {
     let (here, there) = (Surroundings::new(), Surroundings::new());
     let host = there.serve();
+    host.is_owned_from(&here);
     let name = unique("ssh-far");
     let _removed = Removed(runtime, format!("gx-{name}"));
     let on = ["--on", &host.address];
@@ -185,6 +186,8 @@ fn no_secret_is_told(runtime: &str) {
     let (here, there) = (Surroundings::new(), Surroundings::new());
     let log = there.path("serve.log");
     let (mut server, address) = loud_host(&there, &log);
+    std::fs::create_dir_all(here.data()).expect("folders can be made");
+    std::fs::copy(there.data().join("node.key"), here.data().join("node.key")).expect("a key can be copied");
     let name = unique("ssh-secret");
     let _removed = Removed(runtime, format!("gx-{name}"));
     let mut create = here.command(&["-vvv", "--json", "--on", &address, "create", "--runtime", runtime]);

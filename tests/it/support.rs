@@ -8,6 +8,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use gx_client::Client;
+
 /// The engines that must be there; their plugins have the same names.
 pub(crate) const ENGINES: [&str; 2] = ["docker", "podman"];
 
@@ -152,7 +154,8 @@ impl Surroundings {
         let stderr = child.stderr.take().expect("stderr is piped");
         let mut log = std::fs::File::create(self.path("serve.log")).expect("a file can be made");
         std::thread::spawn(move || std::io::copy(&mut BufReader::new(stderr), &mut log));
-        Host { child, address: said["listening"].as_str().expect("an address").to_owned() }
+        let text = |key: &str| said[key].as_str().unwrap_or_else(|| panic!("no {key}: {said}")).to_owned();
+        Host { child, address: text("listening"), node: text("node_id"), key: self.data().join("node.key") }
     }
 }
 
@@ -160,9 +163,25 @@ impl Surroundings {
 pub(crate) struct Host {
     child: Child,
     pub(crate) address: String,
+    pub(crate) node: String,
+    key: PathBuf,
 }
 
 impl Host {
+    /// Gives other surroundings the host's own key: from there its owner acts, as from another machine of theirs.
+    pub(crate) fn is_owned_from(&self, here: &Surroundings) {
+        std::fs::create_dir_all(here.data()).expect("folders can be made");
+        std::fs::copy(&self.key, here.data().join("node.key")).expect("a key can be copied");
+    }
+
+    /// Returns a client of the host's owner.
+    pub(crate) fn client(&self) -> Client {
+        let data = self.key.parent().expect("a file is in a folder");
+        let key = gx_identity::open(data).expect("a key");
+        let endpoint = self.address.parse().expect("an address");
+        Client::to_node(&endpoint, self.node.parse().expect("an id"), &key)
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

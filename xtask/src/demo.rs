@@ -81,7 +81,7 @@ impl<'e> Story<'e> {
         let mut line = String::new();
         let stdout = host.stdout.as_mut().expect("stdout is piped");
         let read = BufReader::new(stdout).read_line(&mut line).doing("gx serve");
-        let address = line.split("http://").nth(1).and_then(|rest| rest.split_whitespace().next());
+        let address = line.strip_prefix("listening on ").and_then(|rest| rest.split([',', ' ']).next());
         let address = address.unwrap_or_default().to_owned();
         print!("{line}");
         let story = Self { engines, gx, folder, host, address, containers: Vec::new() };

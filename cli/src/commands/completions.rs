@@ -3,11 +3,14 @@
 use clap::{Args, ValueEnum};
 use clap_complete::CompletionCandidate;
 use clap_complete::env::Shells;
+use gx_core::Address;
+use gx_identity::KnownHosts;
 
 use super::Context;
 use crate::cli::{COMPLETE, Globals};
 use crate::error::{CliError, Result};
 use crate::output::Out;
+use crate::target;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -95,12 +98,28 @@ pub(super) fn ask(
         return Vec::new();
     };
     let patience = std::time::Duration::from_millis(PATIENCE_MS);
-    let found = runtime.block_on(async { tokio::time::timeout(patience, question(&context)).await });
+    let found =
+        runtime.block_on(async { tokio::time::timeout(patience, ask_known(question, &context)).await });
     runtime.shutdown_background();
     let mut found = found.ok().and_then(Result::ok).unwrap_or_default();
     found.sort();
     found.dedup();
     found
+}
+
+/// Nobody is met for the first time by pressing a key.
+async fn ask_known(
+    question: impl AsyncFnOnce(&Context<'_>) -> Result<Vec<CompletionCandidate>>,
+    context: &Context<'_>,
+) -> Result<Vec<CompletionCandidate>> {
+    let settings = context.settings()?;
+    if let Ok(Address::Bare(endpoint)) = settings.config.client.on.parse()
+        && settings.config.client.on != target::LOCAL
+        && KnownHosts::of(&settings.data).at(&endpoint)?.is_none()
+    {
+        return Ok(Vec::new());
+    }
+    question(context).await
 }
 
 #[cfg(test)]

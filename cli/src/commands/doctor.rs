@@ -77,7 +77,7 @@ fn configuration(settings: &Settings) -> Check {
 
 /// Checks that the host that commands act on answers, where it is not this machine.
 async fn remote(settings: &Settings, context: &Context<'_>) -> Vec<Check> {
-    let target = match Target::open(settings, &context.environment).await {
+    let target = match Target::open(settings, &context.environment, context.out).await {
         Ok(Target::Local(_)) => return Vec::new(),
         Ok(host) => host,
         Err(error) => return vec![Check::of_error("host", error)],

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use clap::Args;
 use gx_core::NodeId;
+use gx_server::{ServerError, Transport};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 use tokio::net::TcpListener;
 
@@ -17,10 +19,11 @@ use crate::target;
 const EXAMPLES: &str = "\
 Examples:
   gx serve
+  gx serve --listen 0.0.0.0:7467          for other machines too
   gx serve --listen 127.0.0.1:0 --json    on any free port; one line of JSON says which
 
-It listens on this machine only; to reach it from another one use a tunnel, as `ssh -L 7467:127.0.0.1:7467 HOST`.
-SIGTERM and Ctrl-C end it in good order: containers keep running.";
+It speaks TLS with the node's own key, and knows callers by theirs; whoever has none, or one that this host does not lend \
+to, is told what the host is and no more. SIGTERM and Ctrl-C end it in good order: containers keep running.";
 
 /// What `gx serve` takes.
 #[derive(Debug, Args)]
@@ -29,23 +32,46 @@ pub struct ServeArgs {
     /// The address to listen on; without it the configured one, else 127.0.0.1:7467
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
+    /// Listens without TLS, on loopback only: every user of this machine then is the host's owner
+    #[arg(long)]
+    pub plain: bool,
 }
 
 pub(crate) async fn run(args: ServeArgs, context: &Context<'_>) -> Result {
     let settings = context.settings()?;
-    let listen = args.listen.unwrap_or(settings.config.server.listen);
-    if !listen.ip().is_loopback() {
-        return Err(gx_server::ServerError::NotLoopback { address: listen }.into());
+    let mut config = settings.config.server.clone();
+    config.plain |= args.plain;
+    let listen = args.listen.unwrap_or(config.listen);
+    let transport = Transport::from(&config);
+    if transport == Transport::Plain && !listen.ip().is_loopback() {
+        return Err(ServerError::NotLoopback { address: listen }.into());
     }
+    raise_limit_of_files();
     let asked_to_end = interrupt::asked_to_end()?;
     let node = target::open_node(&settings, &context.environment).await?;
     let listener = TcpListener::bind(listen).await.map_err(|error| cannot_listen(listen, &error))?;
     let address = listener.local_addr().map_err(|error| cannot_listen(listen, &error))?;
-    let listening = Listening { listening: address, node_id: node.id(), version: VERSION };
-    let server = gx_server::Server::new(listener, node)?;
+    let listening = Listening {
+        listening: address,
+        tls: transport == Transport::Tls,
+        node_id: node.id(),
+        version: VERSION,
+    };
+    let server = gx_server::Server::new(listener, node, transport)?;
+    if transport == Transport::Insecure && !address.ip().is_loopback() {
+        context.out.warn("nothing is encrypted, and everybody is a stranger here", Some("leave out `plain`"));
+    }
     context.out.item(&listening)?;
     server.run(asked_to_end).await;
     Ok(())
+}
+
+/// Lets this process open as many files as the system allows: each connection is one.
+fn raise_limit_of_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> CliError {
@@ -62,16 +88,15 @@ fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> CliError {
 #[derive(Serialize)]
 struct Listening {
     listening: SocketAddr,
+    tls: bool,
     node_id: NodeId,
     version: &'static str,
 }
 
 impl Show for Listening {
     fn text(&self, view: &View) -> String {
-        format!(
-            "listening on {} as node {}\n",
-            view.bold(&format!("http://{}", self.listening)),
-            self.node_id.short()
-        )
+        let Self { listening, tls, node_id, .. } = self;
+        let how = if *tls { "" } else { ", without TLS" };
+        format!("listening on {}{how}, as node {node_id}\n", view.bold(&listening.to_string()))
     }
 }

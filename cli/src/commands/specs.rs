@@ -17,7 +17,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct SpecsArgs {
-    /// The host's address as HOST[:PORT]; without it what --on says
+    /// The host's address as [NODEID@]HOST[:PORT]; without it what --on says
     #[arg(value_name = "PEER")]
     pub peer: Option<String>,
 }

@@ -14,7 +14,6 @@ pub(crate) enum Identity {
     /// A program on this machine, on a connection that nobody else can make.
     ThisMachine,
     /// Whoever has the key of this node.
-    #[cfg_attr(not(test), expect(dead_code, reason = "connections prove nothing yet"))]
     Key(NodeId),
     /// Anybody.
     Unknown,

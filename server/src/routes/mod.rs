@@ -163,7 +163,7 @@ async fn handle(
 ) -> Response {
     let began = Instant::now();
     let id = request_id(&request.headers);
-    let result = match refuse_browsers(&request.headers, host.as_deref()) {
+    let result = match refuse_browsers(&request.headers, host.as_deref(), connection.identity) {
         Ok(()) => route(state.clone(), method.as_str(), &path, request).await,
         Err(failure) => Err(failure),
     };

@@ -140,15 +140,22 @@ impl Request {
 
 /// Refuses what a page in a browser may send to this machine without its user's knowledge: anything that names the
 /// page's origin, or that reached us under another name (a name that the page's owner has pointed at this machine).
-/// Programs send neither.
-pub(crate) fn refuse_browsers(headers: &HeaderMap, host: Option<&str>) -> Result<(), Failure> {
+/// Programs send neither. By which name we are reached matters only where the connection alone gives rights: a browser has
+/// no node's key, and is a stranger by TLS.
+pub(crate) fn refuse_browsers(
+    headers: &HeaderMap,
+    host: Option<&str>,
+    identity: Identity,
+) -> Result<(), Failure> {
     let cross_site =
         headers.get("sec-fetch-site").is_some_and(|site| site != "none" && site != "same-origin");
     if headers.contains_key(ORIGIN) || cross_site {
         return Err(Failure::Browser);
     }
     match host {
-        Some(host) if !is_loopback(host) => Err(Failure::Host { host: host.chars().take(80).collect() }),
+        Some(host) if identity == Identity::ThisMachine && !is_loopback(host) => {
+            Err(Failure::Host { host: host.chars().take(80).collect() })
+        }
         _ => Ok(()), // without a host it is no browser
     }
 }

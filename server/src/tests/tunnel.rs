@@ -7,7 +7,8 @@ use gx_core::api::Service;
 use gx_core::container::{PortMapping, Protocol, label};
 use gx_core::guest::SSH_PORT;
 use gx_core::runtime::StopOptions;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use gx_identity::tls::ClientStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::whole::Served;
@@ -51,8 +52,8 @@ async fn greet(listener: &TcpListener) -> TcpStream {
 }
 
 /// Opens a WebSocket by hand, so that what comes next can be anything.
-async fn open_raw(served: &Served, listener: &TcpListener) -> (TcpStream, TcpStream) {
-    let mut raw = TcpStream::connect(served.address).await.unwrap();
+async fn open_raw(served: &Served, listener: &TcpListener) -> (ClientStream<TcpStream>, TcpStream) {
+    let mut raw = served.connect().await;
     let head = "GET /v1/containers/web/ssh HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\n\
                 upgrade: websocket\r\nsec-websocket-version: 13\r\n\
                 sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -62,7 +63,7 @@ async fn open_raw(served: &Served, listener: &TcpListener) -> (TcpStream, TcpStr
     (raw, service)
 }
 
-async fn read_until(stream: &mut TcpStream, what: &[u8]) {
+async fn read_until(stream: &mut (impl AsyncRead + Unpin), what: &[u8]) {
     let mut read = Vec::new();
     while !read.ends_with(what) {
         read.push(stream.read_u8().await.unwrap());

@@ -9,6 +9,7 @@ use gx_core::api::{BuildQuery, CreateRequest, PullBody};
 use gx_core::runtime::{BuildRequest, ExecSpec, LogOptions, PullRequest, RemoveOptions, Stats, StopOptions};
 use gx_core::stream::{Input, InputChunk, Kind, Output, input, pipe};
 use gx_core::{ContainerState, ErrorCode, RuntimeError};
+use gx_identity::tls::{ClientStream, Connector};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -16,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use super::{Host, argv, named, sleeper, until};
 use crate::error::ServerError;
-use crate::run;
+use crate::{Transport, run};
 
 /// A host that serves.
 pub(super) struct Served {
@@ -36,11 +37,17 @@ impl Served {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let running = tokio::spawn(run(listener, host.node.clone(), async move {
+        let running = tokio::spawn(run(listener, host.node.clone(), Transport::Tls, async move {
             let _ = stopped.await;
         }));
-        let client = Client::new(&address.to_string()).unwrap();
+        let client = Client::to_node(&address.into(), host.node.id(), host.node.key());
         Self { host, client, address, stop, running }
+    }
+
+    /// Connects as the host's owner, for what the client would never send.
+    pub(super) async fn connect(&self) -> ClientStream<TcpStream> {
+        let connector = Connector::to_node(self.host.node.id(), self.host.node.key());
+        connector.connect(TcpStream::connect(self.address).await.unwrap()).await.unwrap().0
     }
 
     pub(super) async fn create(
@@ -235,7 +242,7 @@ async fn files_go_in_and_come_out() {
 async fn half_an_archive_is_not_unpacked() {
     let served = Served::new().await;
     served.create(named("web")).await.unwrap();
-    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    let mut stream = served.connect().await;
     let head = "PUT /v1/containers/web/archive?path=/tmp HTTP/1.1\r\nhost: localhost\r\n\
                 content-type: application/x-tar\r\ncontent-length: 10000\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -336,7 +343,7 @@ async fn a_create_nobody_waits_for_is_undone() {
     let served = Served::new().await;
     let probe = served.host.probe().clone();
     probe.close("start");
-    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    let mut stream = served.connect().await;
     let body = serde_json::to_string(&sleeper()).unwrap();
     let head = format!(
         "POST /v1/containers HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
@@ -355,7 +362,8 @@ async fn a_create_whose_connection_breaks_is_sent_again_and_made_once() {
     let served = Served::new().await;
     // A relay that cuts the first connection once the request has passed.
     let relay = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = Client::new(&relay.local_addr().unwrap().to_string()).unwrap();
+    let relayed = relay.local_addr().unwrap().into();
+    let client = Client::to_node(&relayed, served.host.node.id(), served.host.node.key());
     let target = served.address;
     let probe = served.host.probe().clone();
     let cutting = async move {
@@ -406,15 +414,15 @@ async fn the_end_waits_for_work_and_not_for_followers() {
 }
 
 #[tokio::test]
-async fn a_folder_has_one_server_and_nobody_listens_to_the_world() {
+async fn a_folder_has_one_server_and_without_tls_nobody_listens_to_the_world() {
     let served = Served::new().await;
     until("it serves", async || served.client.specs().await.is_ok()).await;
     let node = served.host.node.clone();
     let second = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let error = run(second, node.clone(), std::future::pending()).await.unwrap_err();
+    let error = run(second, node.clone(), Transport::Tls, std::future::pending()).await.unwrap_err();
     assert!(matches!(&error, ServerError::Locked { .. }), "{error:?}");
     let world = TcpListener::bind("0.0.0.0:0").await.unwrap();
-    let error = run(world, node, std::future::pending()).await.unwrap_err();
+    let error = run(world, node, Transport::Plain, std::future::pending()).await.unwrap_err();
     assert!(matches!(&error, ServerError::NotLoopback { .. }), "{error:?}");
 }
 
@@ -432,7 +440,7 @@ async fn errors_of_the_engine_come_with_their_hint() {
 #[tokio::test]
 async fn what_is_no_http_is_turned_away() {
     let served = Served::new().await;
-    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    let mut stream = served.connect().await;
     stream.write_all(b"\x16\x03\x01\x02\x00 what is this\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
     tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut answer)).await.unwrap().unwrap();

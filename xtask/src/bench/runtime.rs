@@ -157,7 +157,8 @@ impl<'e> Bench<'e> {
     fn added_by_the_host(&self, runtime: &str, rounds: usize, report: &mut Report) -> Result<()> {
         say(format_args!("{runtime}: what the host adds to a create"));
         let mut direct = Command::new(self.release.join("gx-bench-direct"));
-        direct.args(["host", runtime, &self.address, &(rounds + 1).to_string()]);
+        direct.args(["host", runtime, &self.address]).arg(self.folder.path().join("data"));
+        direct.arg((rounds + 1).to_string());
         let told: Value = serde_json::from_str(&shell::read(&mut direct)?).doing("gx-bench-direct")?;
         let sample = |key: &str| -> Sample {
             let times = told[key].as_array().into_iter().flatten();
