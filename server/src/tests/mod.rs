@@ -8,6 +8,7 @@ mod probe;
 mod refer;
 mod routes;
 mod shipped;
+mod strangers;
 mod tunnel;
 mod way;
 mod whole;

@@ -34,7 +34,15 @@ impl Served {
     }
 
     async fn of(host: Host) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::listening(host, TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    /// Starts another host where one was.
+    pub(super) async fn at(address: SocketAddr) -> Self {
+        Self::listening(Host::new().await, TcpListener::bind(address).await.unwrap())
+    }
+
+    fn listening(host: Host, listener: TcpListener) -> Self {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(run(listener, host.node.clone(), Transport::Tls, async move {
@@ -42,6 +50,12 @@ impl Served {
         }));
         let client = Client::to_node(&address.into(), host.node.id(), host.node.key());
         Self { host, client, address, stop, running }
+    }
+
+    /// Ends it in good order.
+    pub(super) async fn stop(self) {
+        self.stop.send(()).unwrap();
+        self.running.await.unwrap().unwrap();
     }
 
     /// Connects as the host's owner, for what the client would never send.
