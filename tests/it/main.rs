@@ -11,6 +11,7 @@
 //! | `desktop` | a desktop in a VNC client and in a browser, `browser` |
 //! | `runtimes` | every runtime keeps every promise, in this process and in a child |
 //! | `idle` | containers that nobody uses are stopped, and those that are used are not |
+//! | `known` | the first node at an address is remembered, another is refused |
 //! | `leases` | leases are made longer, and end |
 //! | `messages` | what a user reads when something is wrong, word for word |
 //! | `plugins` | bad and misbehaving plugins |
@@ -35,6 +36,7 @@ mod generated;
 mod gpus;
 mod idle;
 mod imaginary;
+mod known;
 mod leases;
 mod messages;
 mod plugins;

@@ -138,24 +138,36 @@ impl Surroundings {
     }
 
     /// Starts `gx serve` on a free port.
+    #[track_caller]
     pub(crate) fn serve(&self) -> Host {
-        let mut command = self.command(&["--json", "serve", "--listen", "127.0.0.1:0"]);
+        self.try_serve(&["--listen", "127.0.0.1:0"]).unwrap_or_else(|said| panic!("gx serve: {said}"))
+    }
+
+    /// Starts `gx serve`; what it says where it does not serve is the error.
+    pub(crate) fn try_serve(&self, args: &[&str]) -> Result<Host, String> {
+        let mut command = self.command(&[&["--json", "serve"], args].concat());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("gx starts");
         let stdout = child.stdout.take().expect("stdout is piped");
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line).expect("gx serve says where it listens");
-        let said: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|error| {
+        let Ok(said) = serde_json::from_str::<serde_json::Value>(&line) else {
             let mut stderr = String::new();
             let _ = child.kill();
             let _ = child.stderr.take().expect("stderr is piped").read_to_string(&mut stderr);
-            panic!("gx serve: {error}: {line}{stderr}")
-        });
+            let _ = child.wait();
+            return Err(format!("{line}{stderr}"));
+        };
         // Its log must not fill the pipe: read it to its end.
         let stderr = child.stderr.take().expect("stderr is piped");
         let mut log = std::fs::File::create(self.path("serve.log")).expect("a file can be made");
         std::thread::spawn(move || std::io::copy(&mut BufReader::new(stderr), &mut log));
         let text = |key: &str| said[key].as_str().unwrap_or_else(|| panic!("no {key}: {said}")).to_owned();
-        Host { child, address: text("listening"), node: text("node_id"), key: self.data().join("node.key") }
+        Ok(Host {
+            child,
+            address: text("listening"),
+            node: text("node_id"),
+            key: self.data().join("node.key"),
+        })
     }
 }
 

@@ -266,9 +266,10 @@ async fn who_sends_a_head_in_drops_is_cut_off() {
     // From here on time passes as soon as nobody has anything to do.
     tokio::time::pause();
     let began = tokio::time::Instant::now();
+    let mut drops = tokio::time::interval(Duration::from_secs(2));
     let dripping = async {
         loop {
-            tokio::time::sleep(Duration::from_secs(2)).await;
+            drops.tick().await;
             if slow.write_all(b"a: b\r\n").await.is_err() || slow.flush().await.is_err() {
                 break;
             }
