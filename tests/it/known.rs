@@ -1,9 +1,7 @@
 //! Whom a borrower knows: the first node at an address is remembered, another is refused with the way out, and a host
 //! without TLS is reached on this machine alone.
 
-use std::process::Stdio;
-
-use crate::support::{Host, Surroundings, eventually};
+use crate::support::{Host, Surroundings, eventually, run};
 
 /// Ends a host, and starts another node at its address.
 fn replaced(host: Host) -> (Surroundings, Host) {
@@ -103,9 +101,14 @@ fn a_host_may_be_reached_at_every_address_of_its_machine() {
 fn a_key_press_meets_nobody() {
     let (here, there) = (Surroundings::new(), Surroundings::new());
     let host = there.serve();
-    let mut shell = here.command(&["--", "gx", "show", ""]);
-    shell.env("GX_COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", "2").env("GX_ON", &host.address);
-    let output = shell.stdout(Stdio::piped()).output().expect("gx starts");
-    assert!(output.status.success(), "{output:?}");
+    host.is_owned_from(&here);
+    let candidates = || {
+        let mut shell = here.command(&["--", "gx", "create", "--runtime", ""]);
+        shell.env("GX_COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", "3").env("GX_ON", &host.address);
+        run(shell).stdout
+    };
+    assert_eq!(candidates(), "");
     assert!(!here.data().join("known_hosts.json").exists());
+    here.ok(&["--on", &host.address, "specs"]);
+    eventually("who is known is asked", || candidates().contains("docker").then_some(()));
 }
