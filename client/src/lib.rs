@@ -183,7 +183,7 @@ async fn meet(endpoint: &Endpoint, known: &KnownHosts) -> Result<(NodeId, Option
     let stream = connect(&address).await?;
     // Only who has shaken hands has proved that the key is theirs; and nothing of ours is sent before.
     let shaken = Connector::to_anybody().connect(stream).await;
-    let (_, found) = shaken.map_err(|error| not_connected(&address, error))?;
+    let (_, found) = shaken.map_err(|error| not_shaken(&address, error))?;
     match known.meet(endpoint, found)? {
         Met::First => Ok((found, Some(found))),
         Met::Again => Ok((found, None)),
@@ -201,6 +201,15 @@ async fn connect(address: &str) -> Result<TcpStream> {
     let stream = connecting.await.map_err(timed_out)?.map_err(|error| not_connected(address, error))?;
     stream.set_nodelay(true).map_err(|error| not_connected(address, error))?;
     Ok(stream)
+}
+
+fn not_shaken(address: &str, error: std::io::Error) -> ClientError {
+    match error.kind() {
+        std::io::ErrorKind::TimedOut => {
+            ClientError::TimedOut { address: address.to_owned(), seconds: tls::HANDSHAKE.as_secs() }
+        }
+        _ => not_connected(address, error),
+    }
 }
 
 fn not_connected(address: &str, error: impl std::error::Error + Send + Sync + 'static) -> ClientError {
@@ -231,5 +240,41 @@ mod tests {
         drop(listener);
         let error = Client::plain(&address.into()).specs().await.unwrap_err();
         assert!(matches!(error, ClientError::Unreachable { .. }), "{error:?}");
+    }
+
+    /// Answers the first connection with these bytes and closes it; with none it only listens.
+    async fn met_by(answer: Option<&'static [u8]>) -> ClientError {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let data = tempfile::tempdir().unwrap();
+        let key = gx_identity::open(data.path()).unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = Address::Bare(listener.local_addr().unwrap().into());
+        let answering = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut hello = [0; 64];
+            let _ = stream.read(&mut hello).await;
+            match answer {
+                Some(answer) => drop(stream.write_all(answer).await),
+                None => std::future::pending().await,
+            }
+        });
+        let known = KnownHosts::of(data.path());
+        let error = Client::open(&address, &key, &known).await.unwrap_err();
+        assert!(known.all().unwrap().is_empty(), "nobody was met");
+        answering.abort();
+        error
+    }
+
+    #[tokio::test]
+    async fn who_shakes_no_hands_is_not_met() {
+        for answer in
+            [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], b"SSH-2.0-x\r\n", b"", &[0x15, 3, 3, 0, 2, 2, 40]]
+        {
+            let error = met_by(Some(answer)).await;
+            assert!(matches!(error, ClientError::Handshake { .. }), "{answer:?}: {error:?}");
+            assert!(error.hint().unwrap().contains("plain:127.0.0.1:"));
+        }
+        let error = met_by(None).await;
+        assert!(matches!(error, ClientError::TimedOut { seconds: 5, .. }), "{error:?}");
     }
 }

@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, protocol::WebSocketConfig};
 
-use crate::{Client, ClientError, Result, connect, not_connected};
+use crate::{Client, ClientError, Result, connect, not_shaken};
 
 /// How much may wait to be written, in bytes, before the writer has to wait.
 const WRITE_BUFFER: usize = 256 * 1024;
@@ -47,7 +47,7 @@ impl Client {
             Ok((stream, _)) => Ok(Box::new(stream)),
             Err(error) => Err(match WrongNode::behind(&error) {
                 Some(wrong) => self.wrong(wrong),
-                None => not_connected(&self.address, error),
+                None => not_shaken(&self.address, error),
             }),
         }
     }

@@ -96,6 +96,8 @@ pub(crate) fn node_of(
 mod tests {
     use std::process::Command;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -131,6 +133,26 @@ mod tests {
         verify.args(["verify", "-partial_chain", "-check_ss_sig", "-trusted"]).args([&pem, &pem]);
         let verified = verify.output().unwrap();
         assert!(verified.status.success(), "{verified:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_changed_it_is_an_error_or_the_key_that_is_in_it(place in 0_usize..400, byte: u8) {
+            let data = tempfile::tempdir().unwrap();
+            let mut changed = certificate(&crate::open(data.path()).unwrap()).to_vec();
+            let place = place % changed.len();
+            changed[place] = byte;
+            let at = changed.windows(PUBLIC_KEY.len()).position(|window| window == PUBLIC_KEY);
+            if let Ok(node) = node_of(&changed.clone().into(), &[]) {
+                let at = at.unwrap() + PUBLIC_KEY.len();
+                prop_assert_eq!(&changed[at..at + 32], &node.as_bytes()[..]);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_refused(bytes: Vec<u8>) {
+            prop_assert!(node_of(&bytes.into(), &[]).is_err());
+        }
     }
 
     #[test]

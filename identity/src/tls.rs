@@ -48,33 +48,32 @@ pub struct WrongNode {
 impl WrongNode {
     /// Returns that another node answered, where that is what an error comes of.
     pub fn behind(error: &(dyn StdError + 'static)) -> Option<Self> {
-        let mut next = Some(error);
-        while let Some(error) = next {
-            if let Some(Error::InvalidCertificate(CertificateError::Other(OtherError(inner)))) =
-                error.downcast_ref()
-                && let Some(found) = inner.downcast_ref::<Self>()
-            {
-                return Some(*found);
+        chain(error).find_map(|error| match error.downcast_ref() {
+            Some(Error::InvalidCertificate(CertificateError::Other(OtherError(inner)))) => {
+                inner.downcast_ref().copied()
             }
-            // The source of an I/O error is its content's source, and not its content.
-            let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-            next = inside.map(|inside| inside as &(dyn StdError + 'static)).or_else(|| error.source());
-        }
-        None
+            _ => None,
+        })
     }
 }
 
-/// Returns whether an error comes of a handshake: that both do not speak TLS, or not in the way of nodes.
+/// Returns whether an error of a connection that is being made comes of its handshake: that both do not speak TLS, or not
+/// in the way of nodes, or that the other side has ended it.
 pub fn is_handshake(error: &(dyn StdError + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if error.is::<Error>() {
-            return true;
-        }
+    let ended = [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
+    chain(error).any(|error| {
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        error.is::<Error>() || kind.is_some_and(|kind| ended.contains(&kind))
+    })
+}
+
+/// Returns an error and what is behind it. The source of an I/O error is its content's source, and not its content.
+fn chain<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error: &&'e (dyn StdError + 'static)| {
+        let error = *error;
         let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        next = inside.map(|inside| inside as &(dyn StdError + 'static)).or_else(|| error.source());
-    }
-    false
+        inside.map(|inside| inside as &(dyn StdError + 'static)).or_else(|| error.source())
+    })
 }
 
 /// The side of a host: shows its certificate and asks for the client's.
