@@ -12,6 +12,7 @@
 //! | `runtimes` | every runtime keeps every promise, in this process and in a child |
 //! | `idle` | containers that nobody uses are stopped, and those that are used are not |
 //! | `leases` | leases are made longer, and end |
+//! | `members` | nodes join by a ticket and are cut off; keys change; a server is killed while a ticket is used |
 //! | `messages` | what a user reads when something is wrong, word for word |
 //! | `plugins` | bad and misbehaving plugins |
 //! | `stranger` | a plugin from a workspace of its own, from `gx plugin new` to `gx create` |
@@ -36,6 +37,7 @@ mod gpus;
 mod idle;
 mod imaginary;
 mod leases;
+mod members;
 mod messages;
 mod plugins;
 mod ports;

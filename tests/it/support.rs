@@ -139,7 +139,12 @@ impl Surroundings {
 
     /// Starts `gx serve` on a free port.
     pub(crate) fn serve(&self) -> Host {
-        let mut command = self.command(&["--json", "serve", "--listen", "127.0.0.1:0"]);
+        self.serve_at("127.0.0.1:0")
+    }
+
+    /// Starts `gx serve` where one was before.
+    pub(crate) fn serve_at(&self, listen: &str) -> Host {
+        let mut command = self.command(&["--json", "serve", "--listen", listen]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("gx starts");
         let stdout = child.stdout.take().expect("stdout is piped");
         let mut line = String::new();
