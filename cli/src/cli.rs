@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    build, completions, config, cp, create, doctor, exec, extend, id, images, list, logs, passwd, plugin,
-    port, pull, reference, rm, runtimes, serve, show, specs, ssh, start, stats, stop, vnc,
+    allow, build, completions, config, cp, create, doctor, exec, extend, id, images, invite, join, list,
+    logs, passwd, plugin, port, pull, reference, rm, runtimes, serve, show, specs, ssh, start, stats, stop,
+    vnc,
 };
 
 /// The version of gx.
@@ -87,7 +88,7 @@ pub struct Globals {
     /// Reads this configuration file and no other
     #[arg(long, global = true, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub config: Option<PathBuf>,
-    /// Acts there: `local`, or a host's address as [NODEID@]HOST[:PORT]
+    /// Acts there: `local`, a joined host by its name, or an address as [NODEID@]HOST[:PORT]
     #[arg(long, global = true, value_name = "WHERE")]
     pub on: Option<String>,
     /// Prints JSON, one object per line for streams; errors too
@@ -151,6 +152,13 @@ pub enum Command {
     Serve(serve::ServeArgs),
     /// Shows who this node is, and which hosts it knows
     Id(id::IdArgs),
+    /// Becomes a member of a host, by a ticket
+    Join(join::JoinArgs),
+    /// Prints a ticket by which others become members of this host
+    Invite(Box<invite::InviteArgs>),
+    /// Lists, lets in and removes members of this host
+    #[command(subcommand)]
+    Allow(allow::AllowCommand),
     /// Finds, checks and installs plugins
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),

@@ -13,9 +13,12 @@ use crate::cli::{Cli, Command, Environment, Globals};
 use crate::error::{CliError, Kind, Result, Status};
 use crate::interrupt;
 use crate::output::Out;
+use crate::road;
 use crate::settings::Settings;
 use crate::target::{self, Target};
 
+pub(crate) mod allow;
+pub(crate) mod allowance;
 pub(crate) mod build;
 pub(crate) mod completions;
 pub(crate) mod config;
@@ -26,6 +29,8 @@ pub(crate) mod exec;
 pub(crate) mod extend;
 pub(crate) mod id;
 pub(crate) mod images;
+pub(crate) mod invite;
+pub(crate) mod join;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod passwd;
@@ -130,7 +135,7 @@ pub(crate) fn run(cli: Cli, out: &Out) -> Result<Status> {
             Command::Serve(args) => serve::run(args, &context).await.map(|()| Status::DONE),
             command => {
                 let endless = is_endless(&command);
-                match interrupt::or_cancel(dispatch(command, &context)).await {
+                match followed(interrupt::or_cancel(dispatch(command, &context)).await, &context).await {
                     Err(error) if endless && error.kind == Kind::Interrupted => Ok(error.kind.status()),
                     result => result,
                 }
@@ -142,6 +147,19 @@ pub(crate) fn run(cli: Cli, out: &Out) -> Result<Status> {
     // A read of standard input cannot be cancelled; nobody waits for it.
     runtime.shutdown_background();
     result
+}
+
+/// Where another node answers in a host's place, finds out whether it is the same one with a new key, and says so.
+async fn followed(result: Result<Status>, context: &Context<'_>) -> Result<Status> {
+    let Err(mut error) = result else { return result };
+    let (Some(other), Ok(settings)) = (error.other_node.take(), context.settings()) else {
+        return Err(error);
+    };
+    let Ok(Some(node)) = road::follow(&other, &settings.data).await else { return Err(error) };
+    let told = format!(
+        "the host has a new key, which its old one has signed: it is known as node {node} from now on"
+    );
+    Err(CliError::new(error.kind, told).hint("nothing was sent to it yet: run the command again"))
 }
 
 /// Returns whether a command goes on until somebody ends it, so that Ctrl-C is no error.
@@ -178,10 +196,13 @@ async fn dispatch(command: Command, context: &Context<'_>) -> Result<Status> {
         Command::Build(args) => build::run(args, context).await,
         Command::Specs(args) => specs::run(args, context).await,
         Command::Runtimes(args) => runtimes::run(args, context).await,
+        Command::Invite(args) => invite::run(*args, context).await,
+        Command::Allow(command) => allow::run(command, context).await,
         Command::Config(command) => config::run(command, context),
         Command::Completions(args) => completions::run(&args, context),
         Command::Reference(args) => reference::run(&args, context),
-        Command::Id(args) => id::run(args, context),
+        Command::Id(args) => id::run(args, context).await,
+        Command::Join(args) => join::run(args, context).await,
         Command::Serve(args) => serve::run(args, context).await,
         Command::PluginHost(args) => return Ok(child(args.rest)),
     };

@@ -5,6 +5,7 @@
 use std::any::Any;
 use std::io;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use gx_client::ClientError;
 use gx_core::api::ApiError;
@@ -108,6 +109,9 @@ pub struct Told {
     /// The id under which the host's log has the details.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) request_id: Option<String>,
+    /// That another node answers in a host's place; it may be the same with a new key.
+    #[serde(skip)]
+    pub(crate) other_node: Option<Arc<ClientError>>,
 }
 
 impl std::fmt::Display for CliError {
@@ -148,6 +152,7 @@ impl CliError {
             field: None,
             snippet: String::new(),
             request_id: None,
+            other_node: None,
         }))
     }
 
@@ -307,6 +312,7 @@ impl From<ServerError> for CliError {
             | ServerError::GpusUnknown { .. }
             | ServerError::Slow { .. } => Kind::Engine,
             ServerError::Runtime { error, .. } => kind_of(error.code, error.field.as_deref()),
+            ServerError::Trust(_) => kind_of(error.code(), error.field().as_deref()),
             ServerError::OverLimit { .. }
             | ServerError::LeaseLimit { .. }
             | ServerError::PortOutside { .. }
@@ -363,6 +369,7 @@ impl From<ClientError> for CliError {
                 let mut told = Self::new(kind, error.to_string()).sources(&error).hints(error.hint());
                 // Of the layers of an HTTP library only the deepest says something.
                 told.causes = told.causes.pop().into_iter().collect();
+                told.other_node = matches!(error, ClientError::WrongNode { .. }).then(|| Arc::new(error));
                 told
             }
         }

@@ -4,20 +4,21 @@ use std::sync::Arc;
 
 use gx_client::Client;
 use gx_core::api::{
-    BuildQuery, ContainerInfo, ContainerList, CreateRequest, ExtendRequest, ImageInfo, ImageList, PullBody,
-    RuntimeStatus, ServerSpecs, Service,
+    AllowRequest, BuildQuery, ContainerInfo, ContainerList, CreateRequest, ExtendRequest, ImageInfo,
+    ImageList, InviteInfo, InviteList, InviteRequest, Invited, MemberInfo, MemberList, PullBody, Removal,
+    RemoveMember, RuntimeStatus, ServerSpecs, Service, Whoami,
 };
 use gx_core::runtime::{ExecSpec, LogOptions, RemoveOptions, StopOptions};
 use gx_core::stream::{Input, Output};
-use gx_core::{Address, ContainerId, Exit, IdempotencyKey, PluginName};
+use gx_core::{ContainerId, Exit, IdempotencyKey, PluginName};
 use gx_host::HostOptions;
-use gx_identity::KnownHosts;
-use gx_server::{Caller, Node, NodeOptions, ServerError};
+use gx_server::{Caller, Node, NodeOptions};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::cli::{Environment, VERSION};
 use crate::error::{CliError, Result};
 use crate::output::Out;
+use crate::road;
 use crate::settings::Settings;
 
 /// The word for this machine.
@@ -54,8 +55,8 @@ impl Target {
         match settings.config.client.on.as_str() {
             LOCAL => Ok(Self::Local(open_node(settings, environment).await?)),
             "best" => Err(CliError::usage("gx cannot choose a host by itself yet")
-                .hint("--on takes `local`, or a host's address as [NODEID@]HOST[:PORT]")),
-            address => Ok(Self::Host(open_client(&address.parse()?, settings, out).await?)),
+                .hint("--on takes `local`, the name of a host that was joined, or an address as [NODEID@]HOST[:PORT]")),
+            host => Ok(Self::Host(road::open(host, &settings.data, out).await?)),
         }
     }
 
@@ -159,6 +160,34 @@ impl Target {
         either!(self, build(query, context, progress))
     }
 
+    pub(crate) async fn whoami(&self) -> Result<Whoami> {
+        either!(self, whoami())
+    }
+
+    pub(crate) async fn invite(&self, request: InviteRequest) -> Result<Invited> {
+        either!(self, invite(request))
+    }
+
+    pub(crate) async fn invites(&self) -> Result<InviteList> {
+        either!(self, invites())
+    }
+
+    pub(crate) async fn revoke_invite(&self, id: &str) -> Result<InviteInfo> {
+        either!(self, revoke_invite(id))
+    }
+
+    pub(crate) async fn members(&self) -> Result<MemberList> {
+        either!(self, members())
+    }
+
+    pub(crate) async fn allow(&self, id: &str, request: AllowRequest) -> Result<MemberInfo> {
+        either!(self, allow(id, request))
+    }
+
+    pub(crate) async fn disallow(&self, reference: &str, how: RemoveMember) -> Result<Removal> {
+        either!(self, disallow(reference, how))
+    }
+
     pub(crate) async fn specs(&self) -> Result<ServerSpecs> {
         match self {
             Self::Local(node) => Ok(node.specs().await),
@@ -169,18 +198,6 @@ impl Target {
     pub(crate) async fn runtimes(&self) -> Result<Vec<RuntimeStatus>> {
         either!(self, runtimes())
     }
-}
-
-async fn open_client(address: &Address, settings: &Settings, out: &Out) -> Result<Client> {
-    if let Address::Plain(endpoint) = address {
-        return Ok(Client::plain(endpoint)); // nobody is asked for a key
-    }
-    let key = gx_identity::open(&settings.data).map_err(ServerError::from)?;
-    let opened = Client::open(address, &key, &KnownHosts::of(&settings.data)).await?;
-    if let Some(node) = opened.first_met {
-        out.note(&format!("{} is from now on known as node {node}", address.endpoint()));
-    }
-    Ok(opened.client)
 }
 
 /// Opens this machine's own node.

@@ -215,7 +215,7 @@ impl Client {
     }
 
     /// Makes a call that may take long, for its result.
-    async fn value<T: serde::de::DeserializeOwned>(
+    pub(crate) async fn value<T: serde::de::DeserializeOwned>(
         &self,
         request: reqwest::RequestBuilder,
         out: &Output,
@@ -226,7 +226,7 @@ impl Client {
 }
 
 /// Puts the fields of a flat value into a query; those that are `null` are left out.
-fn set_query<T: Serialize>(url: &mut reqwest::Url, value: &T) {
+pub(crate) fn set_query<T: Serialize>(url: &mut reqwest::Url, value: &T) {
     let fields = serde_json::to_value(value).expect("our own types always become JSON");
     let mut pairs = url.query_pairs_mut();
     for (key, value) in fields.as_object().into_iter().flatten() {

@@ -17,6 +17,7 @@ mod calls;
 mod error;
 mod exec;
 mod socket;
+mod trust;
 mod tunnel;
 
 pub use error::{ClientError, Result};

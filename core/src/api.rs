@@ -15,6 +15,12 @@ use crate::runtime::{Capabilities, ErrorCode, Health, RuntimeInfo};
 use crate::secret::Secret;
 
 pub mod frame;
+mod trust;
+
+pub use trust::{
+    AllowRequest, Fate, IdentityInfo, InviteInfo, InviteList, InviteRequest, Invited, JoinRequest,
+    LeftContainer, MemberInfo, MemberList, Origin, Removal, RemoveMember, Role, Rotation, Whoami,
+};
 
 /// The first byte of a binary message of exec's WebSocket. Before any of them the client sends one text message, an
 /// [`ExecSpec`](crate::runtime::ExecSpec).
@@ -65,6 +71,17 @@ pub mod path {
     pub const IMAGES_BUILD: &str = "/v1/images/build";
     /// `POST` [`CreateRequest`](super::CreateRequest), `GET`: all [`ContainerInfo`](super::ContainerInfo).
     pub const CONTAINERS: &str = "/v1/containers";
+    /// `POST` [`JoinRequest`](super::JoinRequest): who the caller is from now on, [`Whoami`](super::Whoami).
+    pub const JOIN: &str = "/v1/join";
+    /// `GET`: [`Whoami`](super::Whoami).
+    pub const WHOAMI: &str = "/v1/whoami";
+    /// `POST` [`InviteRequest`](super::InviteRequest), `GET`: [`InviteList`](super::InviteList); below it `DELETE {id}`.
+    pub const INVITES: &str = "/v1/invites";
+    /// `GET`: [`MemberList`](super::MemberList); below it `PUT {id}` [`AllowRequest`](super::AllowRequest) and
+    /// `DELETE {id}` [`RemoveMember`](super::RemoveMember).
+    pub const MEMBERS: &str = "/v1/members";
+    /// `GET`: [`IdentityInfo`](super::IdentityInfo), `POST` [`Rotation`](super::Rotation).
+    pub const IDENTITY: &str = "/v1/identity";
     // Below /v1/containers/{id}:
     // GET, DELETE ?force= · POST start · POST stop (StopOptions) · POST wait · GET logs ?LogOptions
     // GET stats ?every_ms= · GET, PUT archive ?path= · GET exec, ssh, vnc (WebSocket) · POST passwd

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::address::{DEFAULT_PORT, Endpoint};
-use crate::id::PluginName;
+use crate::id::{NodeId, PluginName};
 use crate::units::{Size, Span};
 
 mod error;
@@ -62,6 +62,9 @@ pub struct ServerConfig {
     pub plain: bool,
     /// Lets `plain` listen beyond loopback: everybody is a stranger then, and anybody on the way can read along.
     pub insecure: bool,
+    /// Nodes that the host lends to within its own limits, by their ids; tickets let in others (`gx invite`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<NodeId>,
     /// The folder for the node's key and state; without it the user's data folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
@@ -76,6 +79,7 @@ impl Default for ServerConfig {
             advertise: Vec::new(),
             plain: false,
             insecure: false,
+            allow: Vec::new(),
             data: None,
             limits: LimitConfig::default(),
         }

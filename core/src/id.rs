@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::base32;
+
 /// Says why a text is not an id or a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{value:?} is not a {noun}: {rule}")]
@@ -113,6 +115,38 @@ text_newtype!(
 );
 
 text_newtype!(
+    /// What a host calls a member, or a member a host: 1 to 40 characters of `[A-Za-z0-9_.-]`, the first a letter or
+    /// digit. None is long enough to be taken for a [`NodeId`], and none looks like another in another alphabet.
+    PeerName,
+    "name of a member or host",
+    "it has 1 to 40 letters of a to z, digits, '_', '.' or '-', and begins with a letter or digit",
+    |text| (1..=40).contains(&text.len())
+        && text.bytes().all(word_byte)
+        && text.as_bytes()[0].is_ascii_alphanumeric()
+);
+
+text_newtype!(
+    /// The id of an invitation: 16 characters of lower-case base32, 10 random bytes.
+    InviteId,
+    "id of an invitation",
+    "it has 16 characters of base32 (a-z, 2-7)",
+    |text| text.len() == 16 && base32::decode(text).is_some()
+);
+
+impl InviteId {
+    /// Returns the id made of these bytes.
+    pub fn from_bytes(bytes: &[u8; 10]) -> Self {
+        Self(base32::encode(bytes))
+    }
+
+    /// Returns the bytes it is made of.
+    pub fn to_bytes(&self) -> [u8; 10] {
+        let bytes = base32::decode(&self.0).and_then(|bytes| bytes.try_into().ok());
+        bytes.expect("16 characters of base32 are ten bytes")
+    }
+}
+
+text_newtype!(
     /// A key under which a request may be repeated without being done twice:
     /// 1 to 64 visible ASCII characters.
     IdempotencyKey,
@@ -139,8 +173,6 @@ impl ContainerId {
 #[serde(try_from = "String", into = "String")]
 pub struct NodeId([u8; 32]);
 
-const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-
 impl NodeId {
     /// Wraps the 32 bytes of a public key.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
@@ -160,21 +192,7 @@ impl NodeId {
 
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = String::with_capacity(52);
-        let (mut bits, mut held) = (0_u32, 0_u32);
-        for byte in self.0 {
-            bits = (bits << 8) | u32::from(byte);
-            held += 8;
-            while held >= 5 {
-                held -= 5;
-                text.push(char::from(BASE32[(bits >> held) as usize & 31]));
-            }
-            bits &= (1 << held) - 1;
-        }
-        if held > 0 {
-            text.push(char::from(BASE32[(bits << (5 - held)) as usize & 31]));
-        }
-        f.pad(&text)
+        f.pad(&base32::encode(&self.0))
     }
 }
 
@@ -191,21 +209,7 @@ impl FromStr for NodeId {
         if text.len() != 52 {
             return Err(bad());
         }
-        let mut bytes = Vec::with_capacity(32);
-        let (mut bits, mut held) = (0_u32, 0_u32);
-        for letter in text.bytes() {
-            let value = BASE32.iter().position(|&c| c == letter.to_ascii_lowercase()).ok_or_else(bad)?;
-            bits = (bits << 5) | value as u32;
-            held += 5;
-            if held >= 8 {
-                held -= 8;
-                bytes.push((bits >> held) as u8);
-                bits &= (1 << held) - 1;
-            }
-        }
-        if bits != 0 {
-            return Err(bad());
-        }
+        let bytes = base32::decode(&text.to_ascii_lowercase()).ok_or_else(bad)?;
         let bytes = <[u8; 32]>::try_from(bytes).map_err(|_| bad())?;
         Ok(Self(bytes))
     }

@@ -11,6 +11,8 @@
 //! | what host and guest agree on | [`guest`] |
 //! | a text nobody may see by accident | [`secret`] |
 //! | public keys of SSH | [`ssh`] |
+//! | members of a host | [`member`] |
+//! | tickets, by which they become members | [`ticket`] |
 //! | the measuring of a peer | [`measurement`] |
 //! | sizes and spans of time | [`units`] |
 //! | the configuration file | [`config`] |
@@ -21,6 +23,7 @@
 
 pub mod address;
 pub mod api;
+mod base32;
 pub mod config;
 pub mod container;
 pub mod guest;
@@ -33,6 +36,7 @@ pub mod runtime;
 pub mod secret;
 pub mod ssh;
 pub mod stream;
+pub mod ticket;
 pub mod units;
 
 pub use address::{Address, Endpoint};
@@ -40,6 +44,6 @@ pub use container::{
     Container, ContainerSpec, ContainerState, Exit, Gpus, PortMapping, PortRequest, Protocol, Resources,
     Security,
 };
-pub use id::{ContainerId, ContainerName, IdempotencyKey, NodeId, PluginName, Timestamp};
+pub use id::{ContainerId, ContainerName, IdempotencyKey, InviteId, NodeId, PeerName, PluginName, Timestamp};
 pub use image::ImageRef;
 pub use runtime::{ErrorCode, Runtime, RuntimeError};

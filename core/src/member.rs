@@ -7,7 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{NodeId, Timestamp};
+use crate::id::{NodeId, PeerName, Timestamp};
 use crate::units::{Size, Span};
 
 /// What one member may have of a host, all its containers together; what is `None` is bounded by the host's own limits
@@ -55,7 +55,7 @@ pub struct Member {
     pub id: NodeId,
     /// What the host calls it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
+    pub name: Option<PeerName>,
     /// Since when.
     pub since: Timestamp,
     /// Until when; `None` is until it is removed.

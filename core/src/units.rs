@@ -132,14 +132,22 @@ fn parse_decimal(text: &str) -> Option<f64> {
     if digits { text.parse().ok().filter(|n: &f64| n.is_finite()) } else { None }
 }
 
+impl From<Size> for String {
+    /// Returns a text that is read back as the very same number, which the rounded one for people may not be.
+    fn from(size: Size) -> String {
+        let rounded = size.to_string();
+        if rounded.parse() == Ok(size) { rounded } else { format!("{} B", size.0) }
+    }
+}
+
+impl From<Span> for String {
+    fn from(span: Span) -> String {
+        span.to_string()
+    }
+}
+
 macro_rules! text_or_number {
     ($name:ident, $number:expr) => {
-        impl From<$name> for String {
-            fn from(value: $name) -> String {
-                value.to_string()
-            }
-        }
-
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 struct Visitor;
@@ -203,6 +211,12 @@ mod tests {
         fn spans_survive_a_round_trip(ms in 0_u64..1_000_000_000_000) {
             let span = Span(Duration::from_millis(ms));
             prop_assert_eq!(span.to_string().parse::<Span>().unwrap(), span);
+        }
+
+        #[test]
+        fn a_size_that_is_written_is_read_back(bytes in 0_u64..1 << 50) {
+            let text = String::from(Size(bytes));
+            prop_assert_eq!(text.parse::<Size>().unwrap(), Size(bytes));
         }
 
         #[test]

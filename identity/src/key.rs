@@ -10,7 +10,7 @@ use gx_core::NodeId;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
-const KEY_FILE: &str = "node.key";
+pub(crate) const KEY_FILE: &str = "node.key";
 
 /// Why there is no key to be had.
 #[derive(Debug, thiserror::Error)]
@@ -36,9 +36,9 @@ pub enum KeyError {
     },
 }
 
-type Result<T> = std::result::Result<T, KeyError>;
+pub(crate) type Result<T> = std::result::Result<T, KeyError>;
 
-fn state(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KeyError {
+pub(crate) fn state(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KeyError {
     move |source| KeyError::File { what, path: path.to_owned(), source }
 }
 
@@ -55,6 +55,11 @@ impl std::fmt::Debug for NodeKey {
 }
 
 impl NodeKey {
+    fn new(secret: [u8; 32]) -> Self {
+        let id = NodeId::from_bytes(SigningKey::from_bytes(&secret).verifying_key().to_bytes());
+        Self { id, secret }
+    }
+
     /// Returns the public half.
     pub fn id(&self) -> NodeId {
         self.id
@@ -104,8 +109,12 @@ pub fn open(data: &Path) -> Result<NodeKey> {
             read(&path)?.ok_or(KeyError::Damaged { path, fault: "vanished while it was being made" })?
         }
     };
-    let id = NodeId::from_bytes(SigningKey::from_bytes(&secret).verifying_key().to_bytes());
-    Ok(NodeKey { id, secret })
+    Ok(NodeKey::new(secret))
+}
+
+/// Returns the key in a file, if there is one.
+pub(crate) fn read_key(path: &Path) -> Result<Option<NodeKey>> {
+    Ok(read(path)?.map(NodeKey::new))
 }
 
 fn read(path: &Path) -> Result<Option<[u8; 32]>> {
@@ -126,7 +135,7 @@ fn read(path: &Path) -> Result<Option<[u8; 32]>> {
 
 /// Makes the key under a name of its own and links it into place, so that nobody ever sees half of it and, of two
 /// processes that start together, one wins.
-fn write_new(data: &Path, path: &Path) -> Result<()> {
+pub(crate) fn write_new(data: &Path, path: &Path) -> Result<()> {
     let mut secret = [0; 32];
     let random = Path::new("/dev/urandom");
     File::open(random).and_then(|mut file| file.read_exact(&mut secret)).map_err(state("read", random))?;
@@ -146,7 +155,7 @@ fn write_draft(draft: &Path, secret: &[u8; 32]) -> io::Result<()> {
     file.sync_all()
 }
 
-fn sync_folder(data: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(data: &Path) -> io::Result<()> {
     File::open(data)?.sync_all()
 }
 
@@ -170,7 +179,7 @@ pub fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn from_hex(text: &str) -> Option<[u8; 32]> {
+pub(crate) fn from_hex(text: &str) -> Option<[u8; 32]> {
     if text.len() != 64 || !text.is_ascii() {
         return None;
     }

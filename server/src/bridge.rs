@@ -35,6 +35,20 @@ impl Default for Pulse {
     }
 }
 
+/// Why a bridge is cut, as the other side of the WebSocket is told (RFC 6455, section 7.4).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cut {
+    code: u16,
+    reason: &'static str,
+}
+
+impl Cut {
+    /// The server is asked to end.
+    pub(crate) const CLOSING: Self = Self { code: 1001, reason: "the host is shutting down" };
+    /// The caller is a member no longer.
+    pub(crate) const DISMISSED: Self = Self { code: 1008, reason: "the host lends to you no longer" };
+}
+
 /// Why a bridge ends.
 enum End {
     /// The stream has.
@@ -47,8 +61,8 @@ enum End {
     NotBinary,
     /// The other side of the WebSocket gives no sign of life.
     Silent,
-    /// The server is asked to end.
-    Closing,
+    /// It is cut.
+    Cut(Cut),
 }
 
 impl End {
@@ -60,7 +74,7 @@ impl End {
             Self::Socket => return None,
             Self::NotBinary => Message::close_with(1003_u16, "only binary messages are taken"),
             Self::Silent => Message::close_with(1001_u16, "there was no sign of life"),
-            Self::Closing => Message::close_with(1001_u16, "the host is shutting down"),
+            Self::Cut(cut) => Message::close_with(cut.code, cut.reason),
         })
     }
 }
@@ -83,11 +97,11 @@ impl Asked {
     }
 }
 
-/// Joins a WebSocket and a stream until either ends or `closed` is done.
+/// Joins a WebSocket and a stream until either ends or `cut` is done.
 pub(crate) async fn bridge<E: Display>(
     socket: impl Stream<Item = Result<Message, E>> + Sink<Message, Error = E>,
     stream: impl AsyncRead + AsyncWrite,
-    closed: impl Future<Output = ()>,
+    cut: impl Future<Output = Cut>,
     pulse: Pulse,
 ) {
     let (mut sink, mut messages) = socket.split();
@@ -96,7 +110,7 @@ pub(crate) async fn bridge<E: Display>(
     let end = tokio::select! {
         end = send(&mut sink, reader, &asked, pulse) => end,
         end = receive(&mut messages, writer, &asked, pulse) => end,
-        () = closed => End::Closing,
+        cut = cut => End::Cut(cut),
     };
     if let End::Broken(error) = &end {
         tracing::debug!(%error, "the stream behind a WebSocket broke");

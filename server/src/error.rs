@@ -13,6 +13,9 @@ use gx_core::{ContainerState, ErrorCode, Gpus, ImageRef, PluginName, RuntimeErro
 use gx_host::HostError;
 use gx_identity::KeyError;
 
+mod trust;
+pub use trust::TrustError;
+
 /// How many containers a hint names.
 const NAMED_MAX: usize = 5;
 
@@ -297,6 +300,9 @@ pub enum ServerError {
         /// What was asked for, as a verb.
         what: &'static str,
     },
+    /// Somebody is not let in, or cannot be.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// A file of the node cannot be read or written.
     #[error("cannot {what} {}", .path.display())]
     State {
@@ -361,6 +367,7 @@ impl ServerError {
             | Self::GpusUnknown { .. }
             | Self::ShuttingDown => ErrorCode::Unavailable,
             Self::Runtime { error, .. } => error.code,
+            Self::Trust(error) => error.code(),
             Self::Slow { .. } => ErrorCode::DeadlineExceeded,
             Self::NoImage { pull, .. } => pull.as_ref().map_or(ErrorCode::NotFound, |error| error.code),
             Self::Ambiguous { .. } | Self::Invalid { .. } => ErrorCode::InvalidArgument,
@@ -405,6 +412,7 @@ impl ServerError {
             Self::NameTaken { .. } | Self::NameInUse { .. } => Some("name".to_owned()),
             Self::KeyReused => Some("key".to_owned()),
             Self::Runtime { error, .. } => error.field.clone(),
+            Self::Trust(error) => error.field().map(str::to_owned),
             Self::Plugin { .. }
             | Self::Plugins(_)
             | Self::NoHealthyRuntime { .. }
@@ -438,6 +446,7 @@ impl ServerError {
             Self::Plugin { error, .. } | Self::Plugins(error) => error.hint(),
             Self::NoHealthyRuntime { hint, .. } => hint.clone(),
             Self::Runtime { error, .. } => runtime_error_hint(error),
+            Self::Trust(error) => error.hint(),
             Self::NoContainer { near: Some(near), .. } => Some(format!("did you mean `{near}`?")),
             Self::NoContainer { near: None, .. } => Some("gx list shows all containers".to_owned()),
             Self::Unlisted { why, .. } => why.hint.clone(),
@@ -519,6 +528,7 @@ impl ServerError {
         };
         let retry_after_ms = match self {
             Self::Runtime { error, .. } => error.retry_after_ms,
+            Self::Trust(TrustError::TooManyAttempts) => Some(2_000),
             _ => None,
         };
         ApiError {

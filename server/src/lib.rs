@@ -11,6 +11,6 @@ mod serve;
 #[cfg(test)]
 mod tests;
 
-pub use error::{Result, ServerError};
-pub use node::{Caller, Inside, Node, NodeOptions, RecoverReport};
+pub use error::{Result, ServerError, TrustError};
+pub use node::{Caller, Inside, Node, NodeOptions, RecoverReport, rotate};
 pub use serve::{Server, Transport, run};

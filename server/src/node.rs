@@ -4,15 +4,17 @@
 //! The engines are the state: containers are found by their labels. A node keeps its key, its locks and its limits.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gx_core::api::{ContainerInfo, ContainerList};
+use gx_core::api::{ContainerInfo, ContainerList, Rotation};
 use gx_core::config::{Config, LimitConfig};
+use gx_core::container::label;
 use gx_core::runtime::{ExecSpec, LogOptions, RemoveOptions, StopOptions};
 use gx_core::stream::{Input, Output};
-use gx_core::{ContainerId, Exit, NodeId, PluginName, Runtime};
+use gx_core::{Container, ContainerId, Endpoint, Exit, NodeId, PluginName, Runtime};
 use gx_host::{HostOptions, PluginHost};
 use gx_identity::NodeKey;
 
@@ -34,6 +36,7 @@ mod images;
 mod lease;
 mod lock;
 mod make;
+mod members;
 mod names;
 mod nvml;
 mod passwd;
@@ -43,6 +46,7 @@ mod ports;
 mod pulls;
 mod recover;
 mod resolve;
+mod rotate;
 mod runtimes;
 mod sample;
 mod secrets;
@@ -58,6 +62,7 @@ pub(crate) use lock::ServerLock;
 #[cfg(test)]
 pub(crate) use platform::architecture;
 pub use recover::RecoverReport;
+pub use rotate::rotate;
 
 use containers::timely;
 
@@ -82,8 +87,16 @@ pub struct NodeOptions {
 /// A container is referred to by its id, the beginning of it while unique, or its name.
 pub struct Node {
     key: NodeKey,
+    /// The keys it had, the newest first: containers made under one are its own, their secrets derived of it.
+    former: Vec<NodeKey>,
+    rotations: Vec<Rotation>,
     limits: LimitConfig,
     machine: policy::Machine,
+    /// Where the server listens, by the configuration.
+    listen: SocketAddr,
+    advertise: Vec<Endpoint>,
+    members: members::Members,
+    attempts: members::Attempts,
     data: PathBuf,
     version: String,
     runtimes: Arc<runtimes::Runtimes>,
@@ -97,7 +110,7 @@ pub struct Node {
     extensions: extend::Extensions,
     watched: health::Watched,
     sampler: Arc<sample::Sampler>,
-    gpus: lock::GpuLock,
+    gpus: lock::TurnLock,
 }
 
 impl std::fmt::Debug for Node {
@@ -127,8 +140,15 @@ impl Node {
         let NodeOptions { config, plugins, data, version } = options;
         make_private_folder(&data)?;
         let plugins = PluginHost::open(plugins).map_err(|error| ServerError::Plugins(Box::new(error)))?;
+        let key = gx_identity::open(&data)?;
         Ok(Arc::new(Self {
-            key: gx_identity::open(&data)?,
+            former: gx_identity::former(&data)?,
+            rotations: gx_identity::rotations(&data, key.id())?,
+            key,
+            members: members::Members::new(&data, config.server.allow),
+            attempts: Default::default(),
+            listen: config.server.listen,
+            advertise: config.server.advertise,
             limits: config.server.limits,
             machine: sample::machine(),
             runtimes: Arc::new(runtimes::Runtimes::new(built_in, plugins, &data)),
@@ -142,7 +162,7 @@ impl Node {
             extensions: extend::Extensions::new(&data),
             watched: Default::default(),
             sampler: Arc::new(sample::Sampler::new(&data)),
-            gpus: lock::GpuLock::new(&data),
+            gpus: lock::TurnLock::new(&data, "gpus.lock"),
             data,
             version,
         }))
@@ -156,6 +176,17 @@ impl Node {
     /// Returns the node's key.
     pub(crate) fn key(&self) -> &NodeKey {
         &self.key
+    }
+
+    /// Returns all keys of the node, the one in force first.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &NodeKey> {
+        std::iter::once(&self.key).chain(&self.former)
+    }
+
+    /// Returns the key of this node under which a container was made, if it was made by this node.
+    pub(crate) fn key_of(&self, container: &Container) -> Option<&NodeKey> {
+        let host: NodeId = container.labels.get(label::HOST)?.parse().ok()?;
+        self.keys().find(|key| key.id() == host)
     }
 
     /// Returns the node's plugins.
@@ -184,9 +215,7 @@ impl Node {
     /// [`ServerError::NotAllowed`], [`ServerError::State`]; a runtime that does not answer is named in the list instead.
     pub async fn list(&self, caller: &Caller) -> Result<ContainerList> {
         authorize(caller, Verb::List, None)?;
-        let seen = self.seen_by(caller);
-        let labels: Vec<_> = seen.iter().map(|(key, value)| (*key, value.as_str())).collect();
-        let listing = self.ours(&labels).await?;
+        let listing = self.seen(caller, &[]).await?;
         let mut containers: Vec<ContainerInfo> =
             listing.found.into_iter().map(|found| self.told(&found.name, found.container)).collect();
         containers.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| a.name.cmp(&b.name)));

@@ -24,7 +24,7 @@ use warp::path::FullPath;
 use warp::reply::{Reply, Response};
 use warp::ws::{Message, WebSocket, Ws};
 
-use crate::bridge::{MAX_MESSAGE_BYTES, Pulse, bridge};
+use crate::bridge::{Cut, MAX_MESSAGE_BYTES, Pulse, bridge};
 use crate::error::{Result, ServerError};
 use crate::node::Identity;
 use crate::serve::{Door, accept, closed};
@@ -208,7 +208,13 @@ where
     let join = move |socket: WebSocket| async move {
         let mut closing = site.closing.clone();
         match (site.dial)().await {
-            Ok(stream) => bridge(socket, stream, closed(&mut closing), Pulse::default()).await,
+            Ok(stream) => {
+                let cut = async {
+                    closed(&mut closing).await;
+                    Cut::CLOSING
+                };
+                bridge(socket, stream, cut, Pulse::default()).await;
+            }
             Err(why) => not_made(socket, &why).await,
         }
         drop(permit);

@@ -108,6 +108,7 @@ impl Server {
             (Transport::Insecure, false) => Door::Plain(Identity::Unknown),
         };
         let lock = ServerLock::take(node.data())?;
+        lock.announce(address);
         Ok(Self { listener, door, node, _lock: lock })
     }
 
@@ -148,6 +149,9 @@ fn background(node: &Arc<Node>) -> JoinSet<()> {
     tasks.spawn(async move { leased.keep_leases().await });
     let idle = node.clone();
     tasks.spawn(async move { idle.keep_idle().await });
+    let (watched, kept) = (node.clone(), node.clone());
+    tasks.spawn(async move { watched.watch_members().await });
+    tasks.spawn(async move { kept.keep_members().await });
     tasks
 }
 

@@ -13,6 +13,7 @@
 //! | `idle` | containers that nobody uses are stopped, and those that are used are not |
 //! | `known` | the first node at an address is remembered, another is refused |
 //! | `leases` | leases are made longer, and end |
+//! | `members` | nodes join by a ticket and are cut off; keys change; a server is killed while a ticket is used |
 //! | `messages` | what a user reads when something is wrong, word for word |
 //! | `plugins` | bad and misbehaving plugins |
 //! | `stranger` | a plugin from a workspace of its own, from `gx plugin new` to `gx create` |
@@ -38,6 +39,7 @@ mod idle;
 mod imaginary;
 mod known;
 mod leases;
+mod members;
 mod messages;
 mod plugins;
 mod ports;

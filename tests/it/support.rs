@@ -140,7 +140,13 @@ impl Surroundings {
     /// Starts `gx serve` on a free port.
     #[track_caller]
     pub(crate) fn serve(&self) -> Host {
-        self.try_serve(&["--listen", "127.0.0.1:0"]).unwrap_or_else(|said| panic!("gx serve: {said}"))
+        self.serve_at("127.0.0.1:0")
+    }
+
+    /// Starts `gx serve` at an address.
+    #[track_caller]
+    pub(crate) fn serve_at(&self, address: &str) -> Host {
+        self.try_serve(&["--listen", address]).unwrap_or_else(|said| panic!("gx serve: {said}"))
     }
 
     /// Starts `gx serve`; what it says where it does not serve is the error.

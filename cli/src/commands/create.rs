@@ -242,7 +242,7 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn milli_cpus(text: &str) -> Result<u32, String> {
+pub(crate) fn milli_cpus(text: &str) -> Result<u32, String> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     let cpus = text.parse::<f64>().ok().filter(|cpus| plain && (0.001..=65_536.0).contains(cpus));
     let cpus =

@@ -1,20 +1,27 @@
 //! `gx id`: who this node is, and which hosts it knows.
 
+use std::path::Path;
+
 use clap::{Args, Subcommand};
-use gx_core::{Endpoint, NodeId, Timestamp};
+use gx_core::api::{Role, Whoami};
+use gx_core::{Endpoint, NodeId, PeerName, Timestamp};
 use gx_identity::KnownHosts;
 use gx_server::ServerError;
 use serde::Serialize;
 
-use super::Context;
+use super::{Context, allowance};
 use crate::error::{CliError, Result};
-use crate::output::{Show, Table, View, human};
+use crate::hosts;
+use crate::output::{Pairs, Show, Table, View, human};
+use crate::road;
 
 const EXAMPLES: &str = "\
 Examples:
   gx id                      this node's id: others know it by that, and by nothing else
   gx id known                which node answered at each address that was used
   gx id forget box:7467      the next node that answers there is taken for the right one
+  gx id rotate               a new key in the place of the old one, which every host that was joined is told of
+  gx id --on lab             who a host thinks you are, and what you may have there
 
 The id is the public half of the key in DATA/node.key. Whoever has a copy of that file is this node: keep one where \
 nobody else can read it.";
@@ -36,12 +43,24 @@ pub enum IdCommand {
     Known,
     /// Forgets which node answered at an address
     Forget(ForgetArgs),
+    /// Makes a new key for this node and tells the hosts it has joined
+    #[command(after_help = ROTATE_EXAMPLES)]
+    Rotate,
 }
 
 const KNOWN_EXAMPLES: &str = "\
 Examples:
   gx id known
   gx id known --json | jq -r '.[].node'";
+
+const ROTATE_EXAMPLES: &str = "\
+Examples:
+  gx id rotate
+
+Both keys sign that the new one stands for the old one. Hosts that were joined are told, and those that do not answer when
+`--on` names them next; what is open there under the old key ends. Where this node is a host, stop `gx serve` first; its
+containers stay its own, and its members find the new key by what was signed. The old key stays as DATA/node.key.N: keep it,
+as the secrets of containers were derived of it.";
 
 const FORGET_EXAMPLES: &str = "\
 Examples:
@@ -58,9 +77,13 @@ pub struct ForgetArgs {
     pub address: Endpoint,
 }
 
-pub(crate) fn run(args: IdArgs, context: &Context<'_>) -> Result {
+pub(crate) async fn run(args: IdArgs, context: &Context<'_>) -> Result {
     let data = context.settings()?.data;
     match args.command {
+        None if context.globals.on.is_some() => {
+            context.out.show(&Me(context.target().await?.whoami().await?))
+        }
+        Some(IdCommand::Rotate) => rotate(&data, context).await,
         None => {
             let key = gx_identity::open(&data).map_err(ServerError::from)?;
             context.out.show(&Own { node_id: key.id() })
@@ -79,6 +102,74 @@ pub(crate) fn run(args: IdArgs, context: &Context<'_>) -> Result {
             None => Err(CliError::failed(format!("no node is known at {}", args.address))
                 .hint("`gx id known` lists the addresses")),
         },
+    }
+}
+
+async fn rotate(data: &Path, context: &Context<'_>) -> Result {
+    let rotation = gx_server::rotate(data)?;
+    let mut rotated =
+        Rotated { from: rotation.from, node_id: rotation.to, told: Vec::new(), to_be_told: Vec::new() };
+    for host in hosts::Hosts::of(data).all()? {
+        match road::tell(&host, data).await {
+            Ok(()) => rotated.told.push(host.name),
+            Err(error) => {
+                let text = format!("{} is not told of the new key yet: {}", host.name, error.message);
+                context.out.warn(&text, Some("the next command with --on tells it"));
+                rotated.to_be_told.push(host.name);
+            }
+        }
+    }
+    context.out.show(&rotated)
+}
+
+#[derive(Serialize)]
+struct Rotated {
+    from: NodeId,
+    node_id: NodeId,
+    told: Vec<PeerName>,
+    to_be_told: Vec<PeerName>,
+}
+
+impl Show for Rotated {
+    fn text(&self, view: &View) -> String {
+        let names = |all: &[PeerName]| {
+            let names: Vec<&str> = all.iter().map(PeerName::as_str).collect();
+            (!names.is_empty()).then(|| names.join(", "))
+        };
+        Pairs::new()
+            .pair("node", self.node_id)
+            .pair("formerly", self.from)
+            .some("told", names(&self.told))
+            .some("to be told", names(&self.to_be_told))
+            .text(view)
+    }
+
+    fn ids(&self, _: &View) -> String {
+        format!("{}\n", self.node_id)
+    }
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Me(Whoami);
+
+impl Show for Me {
+    fn text(&self, view: &View) -> String {
+        let role = match self.0.role {
+            Role::Host => "the host itself",
+            Role::Member => "a member",
+            Role::Stranger => "a stranger: `gx join TICKET` makes you a member",
+        };
+        let member = self.0.member.as_ref();
+        Pairs::new()
+            .pair("host", format!("{} ({})", self.0.host, self.0.hostname))
+            .some("you", self.0.id)
+            .pair("you are", role)
+            .some("called", member.and_then(|member| member.name.as_ref()))
+            .some("you may have", member.map(|member| allowance::words(&member.allowance)))
+            .some("for", member.and_then(|member| member.until).map(|until| human::left(until, view.now)))
+            .some("containers", self.0.containers)
+            .text(view)
     }
 }
 
@@ -145,7 +236,7 @@ mod tests {
         let host = Host { address: "box".parse().unwrap(), node, since: Timestamp::from_unix(-7200) };
         let text = Hosts(vec![host]).text(&View::plain());
         assert!(
-            text.contains("box:7467") && text.contains(&node.to_string()) && text.contains("2h"),
+            text.contains("box:7467") && text.contains(&node.to_string()) && text.contains("2 hours ago"),
             "{text}"
         );
     }

@@ -46,9 +46,19 @@ impl Node {
     pub(crate) fn caller(&self, identity: Identity) -> Caller {
         match identity {
             Identity::ThisMachine => Caller::Host,
-            Identity::Key(id) if id == self.id() => Caller::Host,
-            Identity::Key(id) => Caller::Stranger(Some(id)),
+            Identity::Key(id) => self.caller_of(id),
             Identity::Unknown => Caller::Stranger(None),
+        }
+    }
+
+    /// Returns who the node with this key is to this one, now.
+    pub(crate) fn caller_of(&self, id: NodeId) -> Caller {
+        if id == self.id() {
+            return Caller::Host;
+        }
+        match self.members.member(id) {
+            Some(member) => Caller::Member(member),
+            None => Caller::Stranger(Some(id)),
         }
     }
 }
@@ -68,6 +78,8 @@ pub(crate) enum Verb {
     Use,
     /// Fetch or build an image.
     Fetch,
+    /// Become a member, by a ticket.
+    Join,
     /// See what goes on in the whole host, and decide who may use it.
     Administer,
 }
@@ -81,6 +93,7 @@ impl Verb {
             Self::Create => "create containers here",
             Self::Use => "use this container",
             Self::Fetch => "fetch or build images here",
+            Self::Join => "join this host",
             Self::Administer => "administer this host",
         }
     }
@@ -88,7 +101,8 @@ impl Verb {
 
 /// Decides whether somebody may do something; `owner` is whose container it is about.
 ///
-/// The host may do everything. Members make containers and use their own. Anybody may see what the host is.
+/// The host may do everything. Members make containers and use their own. Anybody may see what the host is, and who
+/// proves a key may show a ticket.
 ///
 /// # Errors
 /// [`ServerError::NotAllowed`].
@@ -97,6 +111,7 @@ pub(crate) fn authorize(caller: &Caller, verb: Verb, owner: Option<NodeId>) -> R
         (Caller::Host, _) | (_, Verb::Describe) => true,
         (Caller::Member(member), Verb::Use) => owner == Some(member.id),
         (Caller::Member(_), Verb::Look | Verb::List | Verb::Create | Verb::Fetch) => true,
+        (Caller::Member(_) | Caller::Stranger(Some(_)), Verb::Join) => true, // the ticket decides
         (Caller::Member(_), Verb::Administer) | (Caller::Stranger(_), _) => false,
     };
     if allowed { Ok(()) } else { Err(ServerError::NotAllowed { what: verb.text() }) }
@@ -131,6 +146,8 @@ mod tests {
     fn strangers_see_that_the_host_is_there_and_no_more() {
         let stranger = Caller::Stranger(Some(NodeId::from_bytes([1; 32])));
         assert!(authorize(&stranger, Verb::Describe, None).is_ok());
+        assert!(authorize(&stranger, Verb::Join, None).is_ok());
+        assert!(authorize(&Caller::Stranger(None), Verb::Join, None).is_err());
         for verb in [Verb::Look, Verb::List, Verb::Create, Verb::Use, Verb::Fetch, Verb::Administer] {
             assert!(authorize(&stranger, verb, None).is_err(), "{verb:?}");
         }

@@ -9,6 +9,7 @@ use gx_core::api::{ContainerInfo, UnavailableRuntime};
 use gx_core::container::label;
 use gx_core::runtime::{ListFilter, list_all};
 use gx_core::{Container, Gpus, NodeId, PluginName, Runtime};
+use gx_identity::NodeKey;
 
 use super::Node;
 use super::access;
@@ -42,8 +43,7 @@ impl Node {
 
     /// Lists this node's containers in these runtimes.
     pub(crate) async fn ours_in(&self, names: &[PluginName], labels: &[(&str, &str)]) -> Listing {
-        let filter = self.filter(labels);
-        let answers = names.iter().map(async |name| (name, self.list_one(name, filter.clone()).await));
+        let answers = names.iter().map(async |name| (name, self.list_one(name, labels).await));
         let mut listing = Listing::default();
         for (name, answer) in join_all(answers).await {
             match answer {
@@ -66,10 +66,15 @@ impl Node {
         listing
     }
 
-    async fn list_one(&self, name: &PluginName, filter: ListFilter) -> Result<Vec<Found>> {
+    async fn list_one(&self, name: &PluginName, labels: &[(&str, &str)]) -> Result<Vec<Found>> {
         let answer = async {
             let runtime = self.runtimes.get(name).await?;
-            let containers = list_all(&*runtime, filter).await.map_err(ServerError::of(name))?;
+            let mut containers = Vec::new();
+            // Most nodes have had one key.
+            for key in self.keys() {
+                let listed = list_all(&*runtime, filter(key.id(), labels)).await;
+                containers.extend(listed.map_err(ServerError::of(name))?);
+            }
             Ok((runtime, containers))
         };
         let (runtime, containers) = timely(name, answer).await?;
@@ -77,20 +82,57 @@ impl Node {
         Ok(containers.into_iter().map(found).collect())
     }
 
-    fn filter(&self, labels: &[(&str, &str)]) -> ListFilter {
-        let ours = (label::HOST.to_owned(), Some(self.id().to_string()));
-        let others = labels.iter().map(|(key, value)| ((*key).to_owned(), Some((*value).to_owned())));
-        ListFilter { labels: BTreeMap::from_iter(others.chain([ours])), ..ListFilter::default() }
+    /// Lists those of this node's containers with these labels that the caller sees.
+    pub(crate) async fn seen(&self, caller: &Caller, labels: &[(&str, &str)]) -> Result<Listing> {
+        let used = self.runtimes.used()?;
+        Ok(self.seen_in(&used, caller, labels).await)
     }
 
-    /// Returns the labels by which the caller's containers are told from those it does not see.
-    pub(crate) fn seen_by(&self, caller: &Caller) -> Vec<(&'static str, String)> {
-        match caller {
-            Caller::Host => Vec::new(),
-            Caller::Member(member) => vec![(label::OWNER, member.id.to_string())],
-            Caller::Stranger(_) => vec![(label::OWNER, String::new())], // nobody's
+    /// Lists them in these runtimes.
+    pub(crate) async fn seen_in(
+        &self,
+        names: &[PluginName],
+        caller: &Caller,
+        labels: &[(&str, &str)],
+    ) -> Listing {
+        let owners = match caller {
+            Caller::Host => return self.ours_in(names, labels).await,
+            Caller::Member(member) => self.members.keys_of(member.id),
+            Caller::Stranger(_) => return Listing::default(),
+        };
+        let mut seen = Listing::default();
+        for owner in owners {
+            let owner = owner.to_string();
+            let labels: Vec<_> = labels.iter().copied().chain([(label::OWNER, owner.as_str())]).collect();
+            let some = self.ours_in(names, &labels).await;
+            seen.found.extend(some.found);
+            seen.unavailable = some.unavailable; // the same for each
         }
+        seen
     }
+
+    /// Returns whose a container is, by the key that stands for its owner now.
+    pub(crate) fn owner_of(&self, container: &Container) -> Option<NodeId> {
+        owner(container).map(|id| self.current(id))
+    }
+
+    /// Returns the first key that somebody had here, by which a repeated request is known also after a change of key.
+    pub(crate) fn first_key(&self, id: NodeId) -> NodeId {
+        let own = self.keys().last().filter(|_| id == self.id()).map(NodeKey::id);
+        own.or_else(|| self.members.keys_of(id).pop()).unwrap_or(id)
+    }
+
+    /// Returns the key that stands for this one now: a member's, or this node's own.
+    pub(crate) fn current(&self, id: NodeId) -> NodeId {
+        let own = self.keys().any(|key| key.id() == id);
+        if own { self.id() } else { self.members.current(id) }
+    }
+}
+
+fn filter(host: NodeId, labels: &[(&str, &str)]) -> ListFilter {
+    let ours = (label::HOST.to_owned(), Some(host.to_string()));
+    let others = labels.iter().map(|(key, value)| ((*key).to_owned(), Some((*value).to_owned())));
+    ListFilter { labels: BTreeMap::from_iter(others.chain([ours])), ..ListFilter::default() }
 }
 
 /// Waits for an engine's short answer.

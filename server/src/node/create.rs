@@ -171,8 +171,9 @@ impl Node {
 
     fn made(&self, name: &PluginName, container: Container) -> ContainerInfo {
         let nonce = access::nonce(&container).unwrap_or_default().to_owned();
+        let key = self.key_of(&container).unwrap_or(&self.key); // it may be from before a change of key
         let mut made = self.told(name, container);
-        access::tell(&mut made, &Secrets::new(&self.key, &nonce));
+        access::tell(&mut made, &Secrets::new(key, &nonce));
         self.leases.learn(&made);
         self.idle.learn(&made);
         tracing::info!(container = %made.name, runtime = %name, image = %made.image, "made a container");
@@ -184,15 +185,16 @@ impl Node {
         let grant = policy::grant(&request, &self.limits, self.machine)?;
         let not_allowed = ServerError::NotAllowed { what: "create containers here" };
         let owner = caller.owner(self.id()).ok_or(not_allowed)?;
+        let first = self.first_key(owner);
         let key = match caller {
             Caller::Host => key.as_str().to_owned(),
-            _ => format!("{}:{}", owner.short(), key.as_str()), // a key is its caller's own
+            _ => format!("{}:{}", first.short(), key.as_str()), // a key is its caller's own
         };
         let name = match &request.name {
             Some(name) => name.clone(),
             None => name_for(&key),
         };
-        Ok(Order { digest: digest(&request, owner), request, owner, name, key, grant })
+        Ok(Order { digest: digest(&request, first), request, owner, name, key, grant })
     }
 
     /// Returns the container an earlier request with the same key made, if there is one.
@@ -226,7 +228,7 @@ impl Node {
             let plan = self.plan(order, name, runtime, image.as_ref()).await?;
             let plan =
                 plan.ok_or_else(|| ServerError::Internal("what had a guest can have none".to_owned()))?;
-            let package = order.package(&plan, &self.key);
+            let package = order.package(&plan, self.key_of(container).unwrap_or(&self.key));
             timely(name, put(name, runtime, &container.id, &package)).await?;
         }
         let start = async { runtime.start(container.id.clone()).await.map_err(ServerError::of(name)) };
@@ -247,7 +249,8 @@ impl Node {
         let order = GpuOrder {
             asked: order.request.gpus.clone(),
             caller: caller.clone(),
-            host: self.id(),
+            hosts: self.keys().map(NodeKey::id).collect(),
+            owners: caller.owner(self.id()).map(|id| self.members.keys_of(id)).unwrap_or_default(),
             key: order.key.clone(),
             limits: self.limits.clone(),
             runtime: name.clone(),

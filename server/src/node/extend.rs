@@ -147,6 +147,7 @@ impl Node {
     /// Returns what the API tells of a container, with the end of its lease as it is now.
     pub(crate) fn told(&self, name: &PluginName, container: Container) -> ContainerInfo {
         let mut told = info(name, container);
+        told.owner = told.owner.map(|owner| self.current(owner));
         if told.expires_at.is_some() {
             told.expires_at = told.expires_at.max(self.extensions.get(name, &told.id));
         }

@@ -17,7 +17,7 @@ use gx_core::{Container, ContainerSpec, Gpus, NodeId, PluginName};
 
 use super::caller::Caller;
 use super::containers::{name_of, owner, timely};
-use super::lock::{GpuLock, GpuTurn};
+use super::lock::{Turn, TurnLock};
 use super::policy;
 use super::runtimes::Runtimes;
 use super::sample::Sampler;
@@ -30,14 +30,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) struct GpuOrder {
     pub(super) asked: Gpus,
     pub(super) caller: Caller,
-    pub(super) host: NodeId,
+    /// The keys this node has had, and those of the caller.
+    pub(super) hosts: Vec<NodeId>,
+    pub(super) owners: Vec<NodeId>,
     /// The key of the request: what was made under it is the very container.
     pub(super) key: String,
     pub(super) limits: LimitConfig,
     pub(super) runtime: PluginName,
     pub(super) runtimes: Arc<Runtimes>,
     pub(super) sampler: Arc<Sampler>,
-    pub(super) lock: GpuLock,
+    pub(super) lock: TurnLock,
 }
 
 impl GpuOrder {
@@ -46,7 +48,7 @@ impl GpuOrder {
     ///
     /// # Errors
     /// As [`look`](Self::look); [`ServerError::State`] when the turn cannot be had.
-    pub(super) async fn settle(&self, mut spec: ContainerSpec) -> Result<(ContainerSpec, GpuTurn)> {
+    pub(super) async fn settle(&self, mut spec: ContainerSpec) -> Result<(ContainerSpec, Turn)> {
         let turn = self.lock.take(PATIENCE).await?;
         spec.gpus = self.look().await?;
         spec.labels.insert(label::GPUS.to_owned(), spec.gpus.to_string());
@@ -95,10 +97,11 @@ impl GpuOrder {
     fn holder(&self, container: &Container) -> Option<Holder> {
         let gpus: Gpus =
             container.labels.get(label::GPUS)?.parse().ok().filter(|gpus| *gpus != Gpus::None)?;
-        let ours = container.labels.get(label::HOST) == Some(&self.host.to_string());
+        let host: Option<NodeId> = container.labels.get(label::HOST).and_then(|host| host.parse().ok());
+        let ours = host.is_some_and(|host| self.hosts.contains(&host));
         let seen = match &self.caller {
             Caller::Host => ours,
-            Caller::Member(member) => ours && owner(container) == Some(member.id),
+            Caller::Member(_) => ours && owner(container).is_some_and(|owner| self.owners.contains(&owner)),
             Caller::Stranger(_) => false,
         };
         Some(Holder {

@@ -2,6 +2,8 @@
 //! is left locked after a crash.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Read;
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,9 +13,9 @@ use tokio::sync::OwnedMutexGuard;
 
 use crate::error::{Result, ServerError};
 
-/// Held by the one server of a data folder.
+/// Held by the one server of a data folder. The file says where it listens.
 #[derive(Debug)]
-pub(crate) struct ServerLock(#[expect(dead_code, reason = "the lock lives as long as the open file")] File);
+pub(crate) struct ServerLock(File);
 
 impl ServerLock {
     /// Takes the lock.
@@ -29,6 +31,28 @@ impl ServerLock {
             Err(TryLockError::Error(error)) => Err(ServerError::state("lock", &path)(error)),
         }
     }
+
+    /// Says where the server listens, for others with the same folder.
+    pub(crate) fn announce(&self, address: SocketAddr) {
+        use std::os::unix::fs::FileExt;
+        let text = address.to_string();
+        let written = self.0.set_len(0).and_then(|()| self.0.write_all_at(text.as_bytes(), 0));
+        if let Err(error) = written {
+            tracing::debug!(%error, "others are not told where this server listens");
+        }
+    }
+}
+
+/// Returns where the server of a data folder listens, if one runs.
+pub(crate) fn served_at(data: &Path) -> Option<SocketAddr> {
+    let file = File::open(data.join("server.lock")).ok()?;
+    let mut text = String::new();
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => {}
+        Ok(()) | Err(TryLockError::Error(_)) => return None, // what it says is of a server that has ended
+    }
+    file.take(100).read_to_string(&mut text).ok()?;
+    text.parse().ok()
 }
 
 /// The lock that tells a container which is just being made from one whose maker has died: makers share it from
@@ -36,31 +60,33 @@ impl ServerLock {
 #[derive(Debug, Clone)]
 pub(crate) struct CreatingLock(PathBuf);
 
-/// The lock that is held from the choice of GPUs until the engine has the container, so that nobody else chooses the
-/// same ones. In this process those who wait have an order.
+/// A lock that one at a time has, over all processes; in this process those who wait have an order. One is held from
+/// the choice of GPUs until the engine has the container, so that nobody else chooses the same ones, another while the
+/// list of members is changed.
 #[derive(Debug, Clone)]
-pub(crate) struct GpuLock {
+pub(crate) struct TurnLock {
     turns: Arc<tokio::sync::Mutex<()>>,
     file: PathBuf,
 }
 
-/// The turn to choose GPUs, until it is dropped.
+/// The turn, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct GpuTurn {
+pub(crate) struct Turn {
     _file: Held,
     _turn: OwnedMutexGuard<()>,
 }
 
-impl GpuLock {
-    pub(crate) fn new(data: &Path) -> Self {
-        Self { turns: Arc::default(), file: data.join("gpus.lock") }
+impl TurnLock {
+    /// Makes one over this file in the data folder.
+    pub(crate) fn new(data: &Path, file: &str) -> Self {
+        Self { turns: Arc::default(), file: data.join(file) }
     }
 
     /// Waits for the turn: as long as it takes in this process, and for others at most `patience`.
-    pub(crate) async fn take(&self, patience: Duration) -> Result<GpuTurn> {
+    pub(crate) async fn take(&self, patience: Duration) -> Result<Turn> {
         let turn = self.turns.clone().lock_owned().await;
         let file = take(&self.file, patience, File::try_lock).await?;
-        Ok(GpuTurn { _file: file, _turn: turn })
+        Ok(Turn { _file: file, _turn: turn })
     }
 }
 
@@ -138,7 +164,10 @@ mod tests {
         let first = ServerLock::take(data.path()).unwrap();
         let error = ServerLock::take(data.path()).unwrap_err();
         assert!(error.to_string().contains(&data.path().display().to_string()), "{error}");
+        first.announce("127.0.0.1:7467".parse().unwrap());
+        assert_eq!(served_at(data.path()), Some("127.0.0.1:7467".parse().unwrap()));
         drop(first);
+        assert_eq!(served_at(data.path()), None, "nobody serves any more");
         ServerLock::take(data.path()).unwrap();
     }
 
@@ -157,9 +186,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn gpus_are_chosen_by_one_at_a_time_over_all_processes() {
+    async fn a_turn_is_had_by_one_at_a_time_over_all_processes() {
         let data = tempfile::tempdir().unwrap();
-        let (here, there) = (GpuLock::new(data.path()), GpuLock::new(data.path()));
+        let (here, there) =
+            (TurnLock::new(data.path(), "gpus.lock"), TurnLock::new(data.path(), "gpus.lock"));
         let turn = here.take(Duration::ZERO).await.unwrap();
         assert!(there.take(Duration::ZERO).await.is_err());
         drop(turn);

@@ -15,7 +15,7 @@ use super::admission::Ticket;
 use super::create::seed;
 use super::gpus::GpuOrder;
 use super::guest::Package;
-use super::lock::{CreatingLock, GpuTurn};
+use super::lock::{CreatingLock, Turn};
 use super::ports::{HostPort, PortWish, Ports};
 use crate::error::{Result, ServerError};
 
@@ -102,7 +102,7 @@ impl Making {
         started
     }
 
-    async fn settle(&self) -> Result<(ContainerSpec, Option<GpuTurn>)> {
+    async fn settle(&self) -> Result<(ContainerSpec, Option<Turn>)> {
         match &self.gpus {
             None => Ok((self.spec.clone(), None)),
             Some(order) => {

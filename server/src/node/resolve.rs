@@ -8,7 +8,7 @@ use gx_core::{ContainerId, PluginName};
 
 use super::Node;
 use super::caller::{Caller, Verb, authorize};
-use super::containers::{Found, Listing, name_of, owner, timely};
+use super::containers::{Found, Listing, name_of, timely};
 use crate::error::{Result, ServerError};
 
 /// Engines' ids have 64 hexadecimal digits; whatever is about that long is asked for directly.
@@ -31,15 +31,11 @@ impl Node {
         };
         let found = match found {
             Some(found) => found,
-            None => {
-                let seen = self.seen_by(caller);
-                let labels: Vec<_> = seen.iter().map(|(key, value)| (*key, value.as_str())).collect();
-                choose(reference, self.ours(&labels).await?)?
-            }
+            None => choose(reference, self.seen(caller, &[]).await?)?,
         };
         // What the caller may not use does not exist for it.
         let hidden = |_| ServerError::NoContainer { reference: reference.to_owned(), near: None };
-        authorize(caller, Verb::Use, owner(&found.container)).map_err(hidden)?;
+        authorize(caller, Verb::Use, self.owner_of(&found.container)).map_err(hidden)?;
         Ok(found)
     }
 
@@ -68,18 +64,16 @@ impl Node {
             Ok(Found { name: name.clone(), runtime, container })
         };
         let found = timely(name, answer).await?;
-        let ours = found.container.labels.get(label::HOST) == Some(&self.id().to_string());
+        let ours = self.key_of(&found.container).is_some();
         Ok((ours && found.container.id == *id).then_some(found))
     }
 
     /// Asks all engines for a name; names are unique over all of them, so the first that knows it has it.
     async fn by_name(&self, caller: &Caller, reference: &str) -> Result<Option<Found>> {
-        let seen = self.seen_by(caller);
-        let mut labels: Vec<_> = seen.iter().map(|(key, value)| (*key, value.as_str())).collect();
-        labels.push((label::NAME, reference));
+        let labels = [(label::NAME, reference)];
         let used = self.runtimes.used()?;
         let mut answers: FuturesUnordered<_> =
-            used.iter().map(|name| self.ours_in(std::slice::from_ref(name), &labels)).collect();
+            used.iter().map(|name| self.seen_in(std::slice::from_ref(name), caller, &labels)).collect();
         while let Some(listing) = answers.next().await {
             if let Some(found) = listing.found.into_iter().next() {
                 return Ok(Some(found));

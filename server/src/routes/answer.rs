@@ -17,8 +17,9 @@ use warp::reply::{Reply, Response};
 
 use super::State;
 use super::failure::Failure;
-use super::request::Format;
-use crate::error::ServerError;
+use super::request::{Asks, Format};
+use crate::error::{ServerError, TrustError};
+use crate::node::Caller;
 use crate::serve::closed;
 
 /// How long the first item is waited for: an error that comes before has a status of its own.
@@ -50,10 +51,10 @@ pub(crate) enum Patience {
     Drop,
 }
 
-/// Makes a call and answers with what it writes and returns.
+/// Makes a call and answers with what it writes and returns. It is dropped when the caller is a member no longer.
 pub(crate) async fn answer<T, F>(
     state: &State,
-    format: Format,
+    asks: Asks,
     plain: Plain,
     patience: Patience,
     call: impl FnOnce(Output) -> F,
@@ -62,12 +63,13 @@ where
     T: Serialize + Send + 'static,
     F: Future<Output = Result<T, Failure>> + Send + 'static,
 {
+    let Asks { format, caller } = asks;
     if let (Plain::Json(status), Format::Plain) = (plain, format) {
-        let value = Call::begin(state, patience, call(Output::null())).result().await?;
+        let value = Call::begin(state, &caller, patience, call(Output::null())).result().await?;
         return Ok(json(status, &value));
     }
     let (out, items) = pipe(DEFAULT_WINDOW_BYTES);
-    let call = Call::begin(state, patience, call(out));
+    let call = Call::begin(state, &caller, patience, call(out));
     let status = match plain {
         Plain::Json(status) => status,
         Plain::Lines | Plain::Events | Plain::Text | Plain::Tar => StatusCode::OK,
@@ -95,15 +97,17 @@ pub(crate) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {
 struct Call(JoinHandle<Result<Value, Failure>>);
 
 impl Call {
-    fn begin<T, F>(state: &State, patience: Patience, call: F) -> Self
+    fn begin<T, F>(state: &State, caller: &Caller, patience: Patience, call: F) -> Self
     where
         T: Serialize + Send + 'static,
         F: Future<Output = Result<T, Failure>> + Send + 'static,
     {
         let mut closing = state.closing.clone();
+        let (node, caller) = (state.node.clone(), caller.clone());
         Self(tokio::spawn(async move {
             let value = tokio::select! {
                 value = call => value?,
+                () = node.dismissed(&caller) => return Err(ServerError::from(TrustError::Dismissed).into()),
                 () = closed(&mut closing), if patience == Patience::Drop => {
                     return Err(ServerError::ShuttingDown.into());
                 }

@@ -157,7 +157,7 @@ async fn create(state: Arc<State>, mut request: Request) -> Result<Response, Fai
     let (node, plain) = (state.node.clone(), Plain::Json(StatusCode::CREATED));
     let caller = request.caller.clone();
     let call = |out| async move { Ok(node.create(&caller, body, key, out).await?) };
-    answer::<ContainerInfo, _>(&state, request.format(), plain, Patience::Finish, call).await
+    answer::<ContainerInfo, _>(&state, request.asks(), plain, Patience::Finish, call).await
 }
 
 async fn list(state: Arc<State>, request: Request) -> Result<Response, Failure> {
@@ -174,14 +174,14 @@ async fn remove(state: Arc<State>, request: Request) -> Result<Response, Failure
     let (node, id, plain) = (state.node.clone(), request.reference.clone(), Plain::Json(StatusCode::OK));
     let caller = request.caller.clone();
     let call = |_| async move { Ok(node.remove(&caller, &id, options).await?) };
-    answer::<ContainerId, _>(&state, request.format(), plain, Patience::Finish, call).await
+    answer::<ContainerId, _>(&state, request.asks(), plain, Patience::Finish, call).await
 }
 
 async fn start(state: Arc<State>, request: Request) -> Result<Response, Failure> {
     let (node, id, plain) = (state.node.clone(), request.reference.clone(), Plain::Json(StatusCode::OK));
     let caller = request.caller.clone();
     let call = |_| async move { Ok(node.start(&caller, &id).await?) };
-    answer::<ContainerInfo, _>(&state, request.format(), plain, Patience::Finish, call).await
+    answer::<ContainerInfo, _>(&state, request.asks(), plain, Patience::Finish, call).await
 }
 
 async fn stop(state: Arc<State>, mut request: Request) -> Result<Response, Failure> {
@@ -189,14 +189,14 @@ async fn stop(state: Arc<State>, mut request: Request) -> Result<Response, Failu
     let (node, id, plain) = (state.node.clone(), request.reference.clone(), Plain::Json(StatusCode::OK));
     let caller = request.caller.clone();
     let call = |_| async move { Ok(node.stop(&caller, &id, options).await?) };
-    answer::<ContainerInfo, _>(&state, request.format(), plain, Patience::Finish, call).await
+    answer::<ContainerInfo, _>(&state, request.asks(), plain, Patience::Finish, call).await
 }
 
 async fn passwd(state: Arc<State>, request: Request) -> Result<Response, Failure> {
     let (node, id, plain) = (state.node.clone(), request.reference.clone(), Plain::Json(StatusCode::OK));
     let caller = request.caller.clone();
     let call = |_| async move { Ok(node.passwd(&caller, &id).await?) };
-    answer::<ContainerInfo, _>(&state, request.format(), plain, Patience::Finish, call).await
+    answer::<ContainerInfo, _>(&state, request.asks(), plain, Patience::Finish, call).await
 }
 
 async fn extend(state: Arc<State>, mut request: Request) -> Result<Response, Failure> {
@@ -204,14 +204,14 @@ async fn extend(state: Arc<State>, mut request: Request) -> Result<Response, Fai
     let (node, id, plain) = (state.node.clone(), request.reference.clone(), Plain::Json(StatusCode::OK));
     let caller = request.caller.clone();
     let call = |_| async move { Ok(node.extend(&caller, &id, body).await?) };
-    answer::<ContainerInfo, _>(&state, request.format(), plain, Patience::Finish, call).await
+    answer::<ContainerInfo, _>(&state, request.asks(), plain, Patience::Finish, call).await
 }
 
 async fn wait(state: Arc<State>, request: Request) -> Result<Response, Failure> {
     let (node, id, plain) = (state.node.clone(), request.reference.clone(), Plain::Json(StatusCode::OK));
     let caller = request.caller.clone();
     let call = |_| async move { Ok(node.wait(&caller, &id).await?) };
-    answer::<Exit, _>(&state, request.format(), plain, Patience::Drop, call).await
+    answer::<Exit, _>(&state, request.asks(), plain, Patience::Drop, call).await
 }
 
 async fn logs(state: Arc<State>, request: Request) -> Result<Response, Failure> {
@@ -220,7 +220,7 @@ async fn logs(state: Arc<State>, request: Request) -> Result<Response, Failure> 
     let patience = if options.follow { Patience::Drop } else { Patience::Finish };
     let caller = request.caller.clone();
     let call = |out| async move { Ok(node.logs(&caller, &id, options, out).await?) };
-    answer::<(), _>(&state, request.format(), Plain::Text, patience, call).await
+    answer::<(), _>(&state, request.asks(), Plain::Text, patience, call).await
 }
 
 async fn stats(state: Arc<State>, request: Request) -> Result<Response, Failure> {
@@ -231,7 +231,7 @@ async fn stats(state: Arc<State>, request: Request) -> Result<Response, Failure>
     let (node, id) = (state.node.clone(), request.reference.clone());
     let caller = request.caller.clone();
     let call = |out| async move { Ok(node.stats(&caller, &id, every_ms, out).await?) };
-    answer::<(), _>(&state, request.format(), Plain::Events, Patience::Drop, call).await
+    answer::<(), _>(&state, request.asks(), Plain::Events, Patience::Drop, call).await
 }
 
 async fn copy_out(state: Arc<State>, request: Request) -> Result<Response, Failure> {
@@ -239,7 +239,7 @@ async fn copy_out(state: Arc<State>, request: Request) -> Result<Response, Failu
     let (node, id) = (state.node.clone(), request.reference.clone());
     let caller = request.caller.clone();
     let call = |out| async move { Ok(node.copy_out(&caller, &id, &path, out).await?) };
-    answer::<(), _>(&state, request.format(), Plain::Tar, Patience::Finish, call).await
+    answer::<(), _>(&state, request.asks(), Plain::Tar, Patience::Finish, call).await
 }
 
 async fn copy_in(state: Arc<State>, mut request: Request) -> Result<Response, Failure> {
@@ -251,5 +251,5 @@ async fn copy_in(state: Arc<State>, mut request: Request) -> Result<Response, Fa
         let unpack = |archive| async move { Ok(node.copy_in(&caller, &id, &path, archive).await?) };
         with_upload(body, unpack)
     };
-    answer::<(), _>(&state, request.format(), Plain::Json(StatusCode::OK), Patience::Finish, call).await
+    answer::<(), _>(&state, request.asks(), Plain::Json(StatusCode::OK), Patience::Finish, call).await
 }

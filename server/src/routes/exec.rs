@@ -18,7 +18,7 @@ use warp::ws::{Message, WebSocket};
 use super::failure::Failure;
 use super::request::{MAX_JSON_BYTES, Request, parse};
 use super::{Gives, MAX_EXECS, Route, State, Takes, handler};
-use crate::error::ServerError;
+use crate::error::{ServerError, TrustError};
 use crate::node::Caller;
 use crate::serve::closed;
 
@@ -65,6 +65,7 @@ async fn session(state: &State, caller: &Caller, reference: &str, socket: WebSoc
                 tokio::select! {
                     exit = state.node.exec(caller, reference, spec, input, out) => Ok(exit),
                     () = closed(&mut closing) => Ok(Err(ServerError::ShuttingDown)),
+                    () = state.node.dismissed(caller) => Ok(Err(TrustError::Dismissed.into())),
                 }
             };
             tokio::select! {

@@ -89,7 +89,7 @@ async fn pull(state: Arc<State>, mut request: Request) -> Result<Response, Failu
     let node = state.node.clone();
     let caller = request.caller.clone();
     let call = |out| async move { Ok(node.pull(&caller, body, out).await?) };
-    answer::<ImageInfo, _>(&state, request.format(), Plain::Lines, Patience::Finish, call).await
+    answer::<ImageInfo, _>(&state, request.asks(), Plain::Lines, Patience::Finish, call).await
 }
 
 async fn build(state: Arc<State>, mut request: Request) -> Result<Response, Failure> {
@@ -99,5 +99,5 @@ async fn build(state: Arc<State>, mut request: Request) -> Result<Response, Fail
     let caller = request.caller.clone();
     let call =
         |out| with_upload(body, |context| async move { Ok(node.build(&caller, query, context, out).await?) });
-    answer::<ImageInfo, _>(&state, request.format(), Plain::Lines, Patience::Finish, call).await
+    answer::<ImageInfo, _>(&state, request.asks(), Plain::Lines, Patience::Finish, call).await
 }

@@ -29,6 +29,7 @@ mod openapi;
 mod request;
 mod runtimes;
 mod specs;
+mod trust;
 mod tunnel;
 
 use failure::Failure;
@@ -117,9 +118,16 @@ fn table() -> impl Iterator<Item = &'static Route> {
         containers::ROUTES,
         exec::ROUTES,
         tunnel::ROUTES,
+        trust::ROUTES,
     ]
     .into_iter()
     .flatten()
+}
+
+/// Returns the method and the path of every route.
+#[cfg(test)]
+pub(crate) fn listed() -> impl Iterator<Item = (&'static str, &'static str)> {
+    table().map(|route| (route.method, route.path))
 }
 
 /// Returns the filter that answers every request.

@@ -65,9 +65,20 @@ pub(crate) enum Format {
     Plain,
 }
 
+/// Who wants an answer, and how.
+pub(crate) struct Asks {
+    pub(crate) format: Format,
+    pub(crate) caller: Caller,
+}
+
 impl Request {
+    /// Returns who wants the answer, and how.
+    pub(crate) fn asks(&self) -> Asks {
+        Asks { format: self.format(), caller: self.caller.clone() }
+    }
+
     /// Returns how the client wants its answer.
-    pub(crate) fn format(&self) -> Format {
+    fn format(&self) -> Format {
         let accepts = self.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
         let framed = accepts.flat_map(|value| value.split(',')).any(|kind| essence(kind) == STREAM_TYPE);
         if framed { Format::Frames } else { Format::Plain }

@@ -10,7 +10,7 @@ use warp::reply::{Reply, Response};
 use super::failure::Failure;
 use super::request::Request;
 use super::{Gives, MAX_TUNNELS, Route, State, Takes, handler};
-use crate::bridge::{MAX_MESSAGE_BYTES, Pulse, bridge};
+use crate::bridge::{Cut, MAX_MESSAGE_BYTES, Pulse, bridge};
 use crate::serve::closed;
 
 pub(super) const ROUTES: &[Route] = &[
@@ -48,9 +48,15 @@ async fn tunnel(state: Arc<State>, mut request: Request, service: Service) -> Re
     let permit = permit.map_err(|_| Failure::TooManyTunnels { limit: MAX_TUNNELS })?;
     let (stream, inside) = state.node.tunnel(&request.caller, &request.reference, service).await?;
     let socket = socket.max_message_size(MAX_MESSAGE_BYTES).max_frame_size(MAX_MESSAGE_BYTES);
-    let mut closing = state.closing.clone();
+    let (mut closing, node, caller) = (state.closing.clone(), state.node.clone(), request.caller);
     let serve = |socket| async move {
-        bridge(socket, stream, closed(&mut closing), Pulse::default()).await;
+        let cut = async {
+            tokio::select! {
+                () = closed(&mut closing) => Cut::CLOSING,
+                () = node.dismissed(&caller) => Cut::DISMISSED,
+            }
+        };
+        bridge(socket, stream, cut, Pulse::default()).await;
         drop((permit, inside));
     };
     Ok(socket.on_upgrade(serve).into_response())

@@ -95,6 +95,7 @@ impl Door {
                     () = place.lost() => return Err(Refusal::Replaced),
                 };
                 let (stream, identity) = shaken;
+                node.refresh_members(); // where the kernel has failed to tell of a change
                 if let Identity::Key(id) = identity
                     && !matches!(node.caller(identity), Caller::Stranger(_))
                 {

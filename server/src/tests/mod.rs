@@ -1,11 +1,16 @@
 //! Tests of the whole: the node, the routes, and the way from a client to a runtime and back. The runtime is the mock,
 //! behind a probe that can hold calls up, make them fail, and tell which are under way.
 
+mod authorisation;
 mod create;
+mod door;
 mod idle;
+mod join;
 mod life;
 mod probe;
 mod refer;
+mod removal;
+mod rotation;
 mod routes;
 mod shipped;
 mod strangers;

@@ -1,0 +1,129 @@
+//! The road to a host: by its name or its address, as the node with this key. What has changed since, a key of either
+//! side, is followed where both keys have signed it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use gx_client::{Client, ClientError};
+use gx_core::api::Rotation;
+use gx_core::{Address, Endpoint, NodeId};
+use gx_identity::{KnownHosts, NodeKey};
+use gx_server::ServerError;
+use tokio::net::TcpStream;
+
+use crate::error::{CliError, Result};
+use crate::hosts::{Host, Hosts};
+use crate::output::Out;
+
+/// How long an address may take before another is good enough.
+const CONNECT: Duration = Duration::from_secs(3);
+
+/// Opens a client of a host that was joined, or of one at an address. People are told of what is new.
+pub(crate) async fn open(on: &str, data: &Path, out: &Out) -> Result<Client> {
+    if let Some(host) = Hosts::of(data).find(on)? {
+        return open_joined(&host, data, out).await;
+    }
+    let address: Address = on.parse().map_err(|error| unknown(on, data, error))?;
+    if let Address::Plain(endpoint) = &address {
+        return Ok(Client::plain(endpoint)); // nobody is asked for a key
+    }
+    let key = own_key(data)?;
+    let opened = Client::open(&address, &key, &KnownHosts::of(data)).await?;
+    if let Some(node) = opened.first_met {
+        out.note(&format!("{} is from now on known as node {node}", address.endpoint()));
+    }
+    Ok(opened.client)
+}
+
+pub(crate) fn own_key(data: &Path) -> Result<NodeKey> {
+    Ok(gx_identity::open(data).map_err(ServerError::from)?)
+}
+
+async fn open_joined(host: &Host, data: &Path, out: &Out) -> Result<Client> {
+    let key = own_key(data)?;
+    if host.knows != key.id() {
+        match tell(host, data).await {
+            Ok(()) => out.note(&format!("{} is told of this node's new key", host.name)),
+            Err(error) => return Err(error.hint("`gx join` with a new ticket makes this node a member too")),
+        }
+    }
+    Ok(Client::to_node(&nearest(&host.addresses).await, host.node, &key))
+}
+
+/// Returns the address that answers first; the first of all where none does, so that its error is told.
+pub(crate) async fn nearest(addresses: &[Endpoint]) -> Endpoint {
+    if let [one] = addresses {
+        return one.clone();
+    }
+    let mut tries: FuturesUnordered<_> = (addresses.iter())
+        .map(async |address| {
+            let connecting = TcpStream::connect((address.host(), address.port()));
+            matches!(tokio::time::timeout(CONNECT, connecting).await, Ok(Ok(_))).then_some(address)
+        })
+        .collect();
+    while let Some(answer) = tries.next().await {
+        if let Some(address) = answer {
+            return address.clone();
+        }
+    }
+    addresses.first().cloned().expect("a host that was joined has an address")
+}
+
+/// Tells a host each change of this node's key that it has not heard of, the oldest first.
+pub(crate) async fn tell(host: &Host, data: &Path) -> Result {
+    let key = own_key(data)?;
+    let rotations = gx_identity::rotations(data, key.id()).map_err(ServerError::from)?;
+    let news: Vec<Rotation> =
+        rotations.into_iter().skip_while(|rotation| rotation.from != host.knows).collect();
+    let keys: Vec<NodeKey> = gx_identity::former(data).map_err(ServerError::from)?;
+    let address = nearest(&host.addresses).await;
+    for rotation in news {
+        // Each is told by who it made the node.
+        let by = std::iter::once(&key).chain(&keys).find(|key| key.id() == rotation.to);
+        let by = by.ok_or_else(|| CliError::failed(format!("the key of {} is missing", rotation.to)))?;
+        let to = rotation.to;
+        Client::to_node(&address, host.node, by).rotate(rotation).await?;
+        Hosts::of(data).knows(host.node, to)?;
+    }
+    Ok(())
+}
+
+/// Follows a host's change of key, where another node answers in its place: what both keys have signed is proof.
+/// Returns whether it was.
+pub(crate) async fn follow(error: &ClientError, data: &Path) -> Result<Option<NodeId>> {
+    let ClientError::WrongNode { address, wrong, .. } = error else { return Ok(None) };
+    let Ok(endpoint) = address.parse::<Endpoint>() else { return Ok(None) };
+    // Nothing is told to that node but the wish to know who it is.
+    let asked = Client::to_node(&endpoint, wrong.found, &own_key(data)?).identity().await;
+    let Ok(identity) = asked else { return Ok(None) };
+    if identity.id != wrong.found || !gx_identity::leads(&identity.rotations, wrong.expected, wrong.found) {
+        return Ok(None);
+    }
+    KnownHosts::of(data).rename(wrong.expected, wrong.found).map_err(ClientError::from)?;
+    Hosts::of(data).rename(wrong.expected, wrong.found)?;
+    Ok(Some(wrong.found))
+}
+
+fn unknown(on: &str, data: &Path, error: gx_core::id::ParseIdError) -> CliError {
+    let names = Hosts::of(data).all().unwrap_or_default();
+    let near = gx_core::config::closest(on, names.iter().map(|host| host.name.as_str())).map(str::to_owned);
+    CliError::from(error).hints(near.map(|near| format!("did you mean the host `{near}`?")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn of_several_addresses_one_that_answers_is_taken() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let there: Endpoint = listener.local_addr().unwrap().into();
+        let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let nobody: Endpoint = gone.local_addr().unwrap().into();
+        drop(gone);
+        assert_eq!(nearest(&[nobody.clone(), there.clone()]).await, there);
+        assert_eq!(nearest(&[nobody.clone(), nobody.clone()]).await, nobody);
+    }
+}

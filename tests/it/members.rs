@@ -1,0 +1,133 @@
+//! Members, over real sockets and with a real engine: joining by a ticket, the whole road, removal that cuts what runs,
+//! changes of key on either side, and servers killed while a ticket is used.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::{Host, IMAGE, Removed, Surroundings, engine, eventually, unique};
+
+/// How often a server is killed while a ticket is used.
+const KILLS: u32 = 24;
+
+/// Makes a ticket of a host that serves on loopback, where it would not lead on its own account.
+fn ticket(there: &Surroundings, host: &Host, more: &[&str]) -> String {
+    let invite = [&["invite", "--address", &host.address][..], more].concat();
+    there.ok(&invite).trim().to_owned()
+}
+
+#[test]
+fn a_member_joins_by_a_ticket_and_is_cut_off_at_once() {
+    let (there, here, other) = (Surroundings::new(), Surroundings::new(), Surroundings::new());
+    let host = there.serve();
+    let refused = here.gx(&["--on", &host.address, "list"]);
+    assert_eq!(refused.code, 5, "{refused:?}");
+    let ticket = ticket(&there, &host, &["--name", "ann", "--containers", "3"]);
+    let joined = here.json(&["join", "--name", "lab", &ticket]);
+    assert_eq!(joined["whoami"]["member"]["name"], "ann");
+    let who = here.ok(&["id", "--on", "lab"]);
+    assert!(who.contains("a member") && who.contains("3 containers"), "{who}");
+
+    let name = unique("member");
+    let _removed = Removed("docker", format!("gx-{name}"));
+    let create =
+        ["--on", "lab", "create", "--runtime", "docker", "--name", &name, IMAGE, "--", "sleep", "600"];
+    here.ok(&create);
+    assert!(here.ok(&["--on", "lab", "list", "-q"]).len() > 10);
+    let mut session = session(&here, &name);
+    let used_up = other.gx(&["join", &ticket]);
+    assert_eq!(used_up.code, 1, "{used_up:?}");
+    assert!(used_up.stderr.contains("the ticket is used up: 1 of 1"), "{used_up:?}");
+
+    let began = Instant::now();
+    let removed = there.ok(&["allow", "remove", "ann"]);
+    assert!(removed.contains(&format!("stopped   {name}")), "{removed}");
+    let ended = session.wait().expect("its end can be waited for");
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert_eq!(ended.code(), Some(5));
+    assert_eq!(
+        engine("docker", &["inspect", "-f", "{{.State.Running}}", &format!("gx-{name}")]).trim(),
+        "false"
+    );
+    assert_eq!(here.gx(&["--on", "lab", "list"]).code, 5);
+    assert_eq!(here.gx(&["join", &ticket]).code, 5, "not by the same ticket again");
+    there.ok(&["rm", "--force", &name]);
+}
+
+/// Starts a command in a container, and waits until it runs.
+fn session(here: &Surroundings, name: &str) -> Child {
+    let exec = ["--on", "lab", "exec", name, "--", "sh", "-c", "echo inside; sleep 600"];
+    let mut child =
+        here.command(&exec).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("gx starts");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("stdout is piped")).read_line(&mut line).expect("it says so");
+    assert_eq!(line, "inside\n");
+    child
+}
+
+#[test]
+fn either_side_may_change_its_key() {
+    let (there, here) = (Surroundings::new(), Surroundings::new());
+    let mut host = there.serve();
+    here.ok(&["join", "--name", "lab", &ticket(&there, &host, &[])]);
+    let name = unique("rotated");
+    let _removed = Removed("docker", format!("gx-{name}"));
+    here.ok(&["--on", "lab", "create", "--runtime", "docker", "--name", &name, IMAGE, "--", "sleep", "600"]);
+    let running = there.gx(&["id", "rotate"]);
+    assert!(
+        running.code == 1 && running.stderr.contains("another gx serve uses the data folder"),
+        "{running:?}"
+    );
+
+    let rotated = here.json(&["id", "rotate"]);
+    assert_eq!(rotated["told"][0], "lab");
+    assert_ne!(rotated["from"], rotated["node_id"]);
+    let shown = here.json(&["--on", "lab", "show", &name]);
+    assert_eq!(shown["owner"], rotated["node_id"]);
+
+    host.kill();
+    here.json(&["id", "rotate"]); // while nobody hears it
+    there.ok(&["id", "rotate"]);
+    let listen = host.address.clone();
+    let _host = there.serve_at(&listen);
+    let told = here.gx(&["--on", "lab", "list"]);
+    assert_eq!(told.code, 5, "{told:?}");
+    assert!(told.stderr.contains("the host has a new key, which its old one has signed"), "{told:?}");
+    let seen = here.gx(&["--on", "lab", "list"]);
+    assert!(seen.code == 0 && seen.stderr.contains("lab is told of this node's new key"), "{seen:?}");
+    assert!(seen.stdout.contains(&name), "{seen:?}");
+    here.ok(&["--on", "lab", "exec", &name, "--", "true"]);
+    here.ok(&["--on", "lab", "rm", "--force", &name]);
+}
+
+#[test]
+fn a_server_killed_while_a_ticket_is_used_lets_one_in_and_only_one() {
+    let (there, late) = (Surroundings::new(), Surroundings::new());
+    let mut host = there.serve();
+    let listen = host.address.clone();
+    let (mut answered, mut longest) = (0, Duration::from_millis(50));
+    for round in 0..KILLS {
+        let here = Surroundings::new();
+        here.ok(&["id"]); // its key is made before the clock runs
+        let ticket = ticket(&there, &host, &[]);
+        let began = Instant::now();
+        let mut join = here.command(&["--quiet", "join", &ticket]);
+        let join = join.stderr(Stdio::null()).stdout(Stdio::null()).spawn();
+        let mut join = join.expect("gx starts");
+        let killed_at = longest * round / KILLS;
+        eventually("its time has come", || (began.elapsed() >= killed_at).then_some(()));
+        host.kill();
+        let ended = join.wait().expect("its end can be waited for");
+        longest = longest.max(began.elapsed().min(Duration::from_millis(400)));
+        answered += u32::from(ended.success());
+
+        host = there.serve_at(&listen);
+        here.ok(&["join", &ticket]);
+        here.ok(&["--on", &listen, "list"]);
+        let second = late.gx(&["join", &ticket]);
+        assert!(second.stderr.contains("the ticket is used up"), "round {round}: {second:?}");
+        let members = there.json(&["allow", "list"]);
+        assert_eq!(members["members"].as_array().map(Vec::len), Some(round as usize + 1), "round {round}");
+    }
+    assert!(answered < KILLS, "no server was killed before its answer");
+}
