@@ -95,7 +95,7 @@ pub(crate) async fn run(args: IdArgs, context: &Context<'_>) -> Result {
                 node: known.node,
                 since: known.since,
             };
-            context.out.show(&Hosts(all.into_iter().map(host).collect()))
+            context.out.show(&Met(all.into_iter().map(host).collect()))
         }
         Some(IdCommand::Forget(args)) => match KnownHosts::of(&data).forget(&args.address)? {
             Some(node) => context.out.show(&Forgotten { address: args.address, node }),
@@ -186,7 +186,7 @@ impl Show for Own {
 
 #[derive(Serialize)]
 #[serde(transparent)]
-struct Hosts(Vec<Host>);
+struct Met(Vec<Host>);
 
 #[derive(Serialize)]
 struct Host {
@@ -195,7 +195,7 @@ struct Host {
     since: Timestamp,
 }
 
-impl Show for Hosts {
+impl Show for Met {
     fn text(&self, view: &View) -> String {
         let mut table = Table::new(["ADDRESS", "NODE", "KNOWN SINCE"]);
         for host in &self.0 {
@@ -234,7 +234,7 @@ mod tests {
     fn hosts_are_shown_with_their_whole_ids() {
         let node = NodeId::from_bytes([7; 32]);
         let host = Host { address: "box".parse().unwrap(), node, since: Timestamp::from_unix(-7200) };
-        let text = Hosts(vec![host]).text(&View::plain());
+        let text = Met(vec![host]).text(&View::plain());
         assert!(
             text.contains("box:7467") && text.contains(&node.to_string()) && text.contains("2 hours ago"),
             "{text}"
