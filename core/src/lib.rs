@@ -21,6 +21,7 @@
 
 pub mod address;
 pub mod api;
+pub mod audit;
 pub mod config;
 pub mod container;
 pub mod guest;
