@@ -305,6 +305,7 @@ impl From<ServerError> for CliError {
             | ServerError::Unlisted { .. }
             | ServerError::NoAnswer { .. }
             | ServerError::GpusUnknown { .. }
+            | ServerError::NoDiskLimit { .. }
             | ServerError::Slow { .. } => Kind::Engine,
             ServerError::Runtime { error, .. } => kind_of(error.code, error.field.as_deref()),
             ServerError::OverLimit { .. }
@@ -321,6 +322,7 @@ impl From<ServerError> for CliError {
             | ServerError::NoService { .. }
             | ServerError::Unpublished { .. }
             | ServerError::Full { .. }
+            | ServerError::OverTotal { .. }
             | ServerError::NoFreePort { .. }
             | ServerError::NoGpu { .. }
             | ServerError::GpusTaken { .. }

@@ -12,5 +12,5 @@ mod serve;
 mod tests;
 
 pub use error::{Result, ServerError};
-pub use node::{Caller, Inside, Node, NodeOptions, RecoverReport};
+pub use node::{Caller, Good, Inside, Node, NodeOptions, Origin, RecoverReport, Whose};
 pub use serve::{Server, Transport, run};

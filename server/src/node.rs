@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gx_core::api::{ContainerInfo, ContainerList};
-use gx_core::config::{Config, LimitConfig};
+use gx_core::config::{Config, LimitConfig, ServerConfig};
 use gx_core::runtime::{ExecSpec, LogOptions, RemoveOptions, StopOptions};
 use gx_core::stream::{Input, Output};
 use gx_core::{ContainerId, Exit, NodeId, PluginName, Runtime};
@@ -20,6 +20,7 @@ use crate::error::{Result, ServerError};
 
 mod access;
 mod admission;
+mod amounts;
 mod aside;
 mod caller;
 mod containers;
@@ -50,16 +51,20 @@ mod shipped;
 mod specs;
 mod tasks;
 mod tunnel;
+mod usage;
 
+pub use amounts::{Good, Whose};
 pub use caller::Caller;
 pub(crate) use caller::{Identity, Verb, authorize};
 pub use idle::Inside;
 pub(crate) use lock::ServerLock;
 #[cfg(test)]
 pub(crate) use platform::architecture;
+pub use policy::Origin;
 pub use recover::RecoverReport;
 
 use containers::timely;
+use usage::Room;
 
 /// How long work that must come to its end is waited for.
 const FINISH: Duration = Duration::from_secs(30);
@@ -82,12 +87,14 @@ pub struct NodeOptions {
 /// A container is referred to by its id, the beginning of it while unique, or its name.
 pub struct Node {
     key: NodeKey,
+    server: ServerConfig,
     limits: LimitConfig,
     machine: policy::Machine,
     data: PathBuf,
     version: String,
     runtimes: Arc<runtimes::Runtimes>,
     admission: admission::Admission,
+    usage: usage::Usage,
     creating: lock::CreatingLock,
     ports: ports::Ports,
     pulls: pulls::Pulls,
@@ -97,7 +104,7 @@ pub struct Node {
     extensions: extend::Extensions,
     watched: health::Watched,
     sampler: Arc<sample::Sampler>,
-    gpus: lock::GpuLock,
+    gpus: lock::TurnLock,
 }
 
 impl std::fmt::Debug for Node {
@@ -129,11 +136,13 @@ impl Node {
         let plugins = PluginHost::open(plugins).map_err(|error| ServerError::Plugins(Box::new(error)))?;
         Ok(Arc::new(Self {
             key: gx_identity::open(&data)?,
-            limits: config.server.limits,
+            limits: config.server.limits.clone(),
+            server: config.server,
             machine: sample::machine(),
             runtimes: Arc::new(runtimes::Runtimes::new(built_in, plugins, &data)),
             creating: lock::CreatingLock::new(&data),
-            admission: Default::default(),
+            admission: admission::Admission::new(&data),
+            usage: Default::default(),
             ports: Default::default(),
             pulls: Default::default(),
             tasks: Default::default(),
@@ -142,7 +151,7 @@ impl Node {
             extensions: extend::Extensions::new(&data),
             watched: Default::default(),
             sampler: Arc::new(sample::Sampler::new(&data)),
-            gpus: lock::GpuLock::new(&data),
+            gpus: lock::TurnLock::new(data.join("gpus.lock")),
             data,
             version,
         }))
@@ -205,10 +214,12 @@ impl Node {
     /// Starts a container that is not running.
     ///
     /// # Errors
-    /// Those of a reference; [`ServerError::Runtime`].
+    /// Those of a reference; [`ServerError::OverTotal`]; [`ServerError::Runtime`].
     pub async fn start(&self, caller: &Caller, reference: &str) -> Result<ContainerInfo> {
         let found = self.resolve(caller, reference).await?;
+        let mut room = self.room_to_start(caller, &found).await?;
         found.runtime.start(found.container.id.clone()).await.map_err(ServerError::of(&found.name))?;
+        room.iter_mut().for_each(Room::started);
         let started = self.inspect(&found).await?;
         self.idle.learn(&started);
         Ok(started)

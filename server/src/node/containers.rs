@@ -67,6 +67,7 @@ impl Node {
     }
 
     async fn list_one(&self, name: &PluginName, filter: ListFilter) -> Result<Vec<Found>> {
+        let whole = filter == self.filter(&[]);
         let answer = async {
             let runtime = self.runtimes.get(name).await?;
             let containers = list_all(&*runtime, filter).await.map_err(ServerError::of(name))?;
@@ -74,7 +75,11 @@ impl Node {
         };
         let (runtime, containers) = timely(name, answer).await?;
         let found = |container| Found { name: name.clone(), runtime: runtime.clone(), container };
-        Ok(containers.into_iter().map(found).collect())
+        let found: Vec<Found> = containers.into_iter().map(found).collect();
+        if whole {
+            self.usage.learn(name, &found, self.machine);
+        }
+        Ok(found)
     }
 
     fn filter(&self, labels: &[(&str, &str)]) -> ListFilter {

@@ -17,7 +17,7 @@ use gx_core::{Container, ContainerSpec, Gpus, NodeId, PluginName};
 
 use super::caller::Caller;
 use super::containers::{name_of, owner, timely};
-use super::lock::{GpuLock, GpuTurn};
+use super::lock::{Turn, TurnLock};
 use super::policy;
 use super::runtimes::Runtimes;
 use super::sample::Sampler;
@@ -37,7 +37,8 @@ pub(super) struct GpuOrder {
     pub(super) runtime: PluginName,
     pub(super) runtimes: Arc<Runtimes>,
     pub(super) sampler: Arc<Sampler>,
-    pub(super) lock: GpuLock,
+    /// Held from the choice until the engine has the container, so that nobody else chooses the same ones.
+    pub(super) lock: TurnLock,
 }
 
 impl GpuOrder {
@@ -46,7 +47,7 @@ impl GpuOrder {
     ///
     /// # Errors
     /// As [`look`](Self::look); [`ServerError::State`] when the turn cannot be had.
-    pub(super) async fn settle(&self, mut spec: ContainerSpec) -> Result<(ContainerSpec, GpuTurn)> {
+    pub(super) async fn settle(&self, mut spec: ContainerSpec) -> Result<(ContainerSpec, Turn)> {
         let turn = self.lock.take(PATIENCE).await?;
         spec.gpus = self.look().await?;
         spec.labels.insert(label::GPUS.to_owned(), spec.gpus.to_string());

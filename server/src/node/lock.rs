@@ -36,31 +36,30 @@ impl ServerLock {
 #[derive(Debug, Clone)]
 pub(crate) struct CreatingLock(PathBuf);
 
-/// The lock that is held from the choice of GPUs until the engine has the container, so that nobody else chooses the
-/// same ones. In this process those who wait have an order.
+/// A lock that one at a time has, of all processes on a data folder. In this process those who wait have an order.
 #[derive(Debug, Clone)]
-pub(crate) struct GpuLock {
+pub(crate) struct TurnLock {
     turns: Arc<tokio::sync::Mutex<()>>,
     file: PathBuf,
 }
 
-/// The turn to choose GPUs, until it is dropped.
+/// The turn, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct GpuTurn {
+pub(crate) struct Turn {
     _file: Held,
     _turn: OwnedMutexGuard<()>,
 }
 
-impl GpuLock {
-    pub(crate) fn new(data: &Path) -> Self {
-        Self { turns: Arc::default(), file: data.join("gpus.lock") }
+impl TurnLock {
+    pub(crate) fn new(file: PathBuf) -> Self {
+        Self { turns: Arc::default(), file }
     }
 
     /// Waits for the turn: as long as it takes in this process, and for others at most `patience`.
-    pub(crate) async fn take(&self, patience: Duration) -> Result<GpuTurn> {
+    pub(crate) async fn take(&self, patience: Duration) -> Result<Turn> {
         let turn = self.turns.clone().lock_owned().await;
         let file = take(&self.file, patience, File::try_lock).await?;
-        Ok(GpuTurn { _file: file, _turn: turn })
+        Ok(Turn { _file: file, _turn: turn })
     }
 }
 
@@ -157,9 +156,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn gpus_are_chosen_by_one_at_a_time_over_all_processes() {
+    async fn a_turn_is_had_by_one_at_a_time_over_all_processes() {
         let data = tempfile::tempdir().unwrap();
-        let (here, there) = (GpuLock::new(data.path()), GpuLock::new(data.path()));
+        let file = data.path().join("turn.lock");
+        let (here, there) = (TurnLock::new(file.clone()), TurnLock::new(file));
         let turn = here.take(Duration::ZERO).await.unwrap();
         assert!(there.take(Duration::ZERO).await.is_err());
         drop(turn);

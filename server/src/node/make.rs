@@ -15,7 +15,7 @@ use super::admission::Ticket;
 use super::create::seed;
 use super::gpus::GpuOrder;
 use super::guest::Package;
-use super::lock::{CreatingLock, GpuTurn};
+use super::lock::{CreatingLock, Turn};
 use super::ports::{HostPort, PortWish, Ports};
 use crate::error::{Result, ServerError};
 
@@ -50,6 +50,9 @@ impl Making {
     pub(super) async fn run(mut self, mut tell: Tell) {
         let result = self.attempt(&mut tell).await;
         let id = result.as_ref().ok().map(|container| container.id.clone());
+        if id.is_some() {
+            self.held.1.made();
+        }
         if tell.send(result).is_err()
             && let Some(id) = id
         {
@@ -102,7 +105,7 @@ impl Making {
         started
     }
 
-    async fn settle(&self) -> Result<(ContainerSpec, Option<GpuTurn>)> {
+    async fn settle(&self) -> Result<(ContainerSpec, Option<Turn>)> {
         match &self.gpus {
             None => Ok((self.spec.clone(), None)),
             Some(order) => {
