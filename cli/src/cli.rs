@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    build, completions, config, cp, create, doctor, exec, extend, id, images, list, logs, passwd, plugin,
-    port, pull, reference, rm, runtimes, serve, show, specs, ssh, start, stats, stop, vnc,
+    audit, build, completions, config, cp, create, doctor, exec, extend, id, images, list, logs, passwd,
+    plugin, port, pull, reference, rm, runtimes, serve, show, specs, ssh, start, stats, stop, vnc,
 };
 
 /// The version of gx.
@@ -151,6 +151,8 @@ pub enum Command {
     Serve(serve::ServeArgs),
     /// Shows who this node is, and which hosts it knows
     Id(id::IdArgs),
+    /// Shows who did what on this host
+    Audit(audit::AuditArgs),
     /// Finds, checks and installs plugins
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),

@@ -16,6 +16,7 @@ use crate::output::Out;
 use crate::settings::Settings;
 use crate::target::{self, Target};
 
+pub(crate) mod audit;
 pub(crate) mod build;
 pub(crate) mod completions;
 pub(crate) mod config;
@@ -147,6 +148,7 @@ pub(crate) fn run(cli: Cli, out: &Out) -> Result<Status> {
 /// Returns whether a command goes on until somebody ends it, so that Ctrl-C is no error.
 fn is_endless(command: &Command) -> bool {
     match command {
+        Command::Audit(args) => args.follow,
         Command::Logs(args) => args.follow,
         Command::Stats(args) => !args.no_stream,
         Command::Vnc(args) => args.open,
@@ -183,6 +185,7 @@ async fn dispatch(command: Command, context: &Context<'_>) -> Result<Status> {
         Command::Reference(args) => reference::run(&args, context),
         Command::Id(args) => id::run(args, context),
         Command::Serve(args) => serve::run(args, context).await,
+        Command::Audit(args) => audit::run(args, context).await,
         Command::PluginHost(args) => return Ok(child(args.rest)),
     };
     done.map(|()| Status::DONE)

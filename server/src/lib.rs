@@ -2,10 +2,13 @@
 //!
 //! [`Node`] is the state, with one method for each use case. [`run`] serves it over HTTP.
 
+mod audit;
 mod bridge;
+mod counters;
 mod error;
 mod node;
 pub mod page;
+mod rates;
 mod routes;
 mod serve;
 #[cfg(test)]

@@ -177,6 +177,11 @@ impl Node {
         &self.data
     }
 
+    /// Returns how the node is served.
+    pub(crate) fn server_config(&self) -> &ServerConfig {
+        &self.server
+    }
+
     /// Returns the version of gx.
     pub(crate) fn version(&self) -> &str {
         &self.version

@@ -36,6 +36,7 @@ mod gpus;
 mod idle;
 mod imaginary;
 mod leases;
+mod limits;
 mod messages;
 mod plugins;
 mod ports;

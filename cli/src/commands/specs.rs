@@ -2,6 +2,7 @@
 
 use clap::Args;
 use gx_core::api::{CpuSpecs, GpuSpecs, LimitSpecs, Quota, ServerSpecs, TotalSpecs};
+use gx_core::runtime::Feature;
 
 use super::{Context, runtimes};
 use crate::error::{CliError, Result};
@@ -47,7 +48,8 @@ impl Show for ServerSpecs {
             .pair("load", self.load.map(|load| format!("{load:.2}")).join(" "))
             .pair("lends", lends(&self.limits))
             .pair("in use", totals(&self.totals))
-            .some("yours", self.allowance.as_ref().map(totals));
+            .some("yours", self.allowance.as_ref().map(totals))
+            .some("note", unbounded_disks(self));
         let pairs = match self.gpus.as_slice() {
             [] => pairs.pair("gpus", "none"),
             gpus => gpus.iter().fold(pairs, |pairs, gpu| pairs.pair("gpu", describe(gpu))),
@@ -109,6 +111,13 @@ fn lends(limits: &LimitSpecs) -> String {
     .join(", ")
 }
 
+/// Says where a limit of what containers write is configured and holds nowhere.
+fn unbounded_disks(specs: &ServerSpecs) -> Option<&'static str> {
+    let is_configured = specs.limits.disk_bytes.or(specs.totals.disk_bytes.limit).is_some();
+    let holds = specs.runtimes.iter().any(|runtime| runtime.capabilities.has(Feature::Disk));
+    (is_configured && !holds).then_some("no runtime here can bound what containers write")
+}
+
 /// Returns what containers have of what they may have together; only the bounded is worth telling.
 fn totals(totals: &TotalSpecs) -> String {
     let cpus = |milli: u64| human::cpus(u32::try_from(milli).unwrap_or(u32::MAX));
@@ -152,7 +161,10 @@ mod tests {
         assert!(text.starts_with("host     lab\n"), "{text}");
         assert!(text.contains("lends    1.5 CPUs each, for 2h at most\n"), "{text}");
         assert!(text.contains("in use   1 of 4 containers, 1 of 2.5 CPUs\n"), "{text}");
-        assert!(!text.contains("yours"), "{text}");
+        assert!(!text.contains("yours") && !text.contains("note"), "{text}");
+        let limits = LimitSpecs { disk_bytes: Some(1 << 30), ..LimitSpecs::default() };
+        let text = ServerSpecs { limits, ..ServerSpecs::default() }.text(&View::plain());
+        assert!(text.contains("note     no runtime here can bound what containers write\n"), "{text}");
         assert!(text.contains("\nRUNTIME"), "{text}");
     }
 }

@@ -17,7 +17,8 @@ use warp::reply::{Reply, Response};
 
 use super::State;
 use super::failure::Failure;
-use super::request::Format;
+use super::request::{Format, Wanted};
+use super::trail::Trail;
 use crate::error::ServerError;
 use crate::serve::closed;
 
@@ -53,7 +54,7 @@ pub(crate) enum Patience {
 /// Makes a call and answers with what it writes and returns.
 pub(crate) async fn answer<T, F>(
     state: &State,
-    format: Format,
+    wanted: Wanted,
     plain: Plain,
     patience: Patience,
     call: impl FnOnce(Output) -> F,
@@ -62,8 +63,10 @@ where
     T: Serialize + Send + 'static,
     F: Future<Output = Result<T, Failure>> + Send + 'static,
 {
+    let Wanted { format, trail } = wanted;
     if let (Plain::Json(status), Format::Plain) = (plain, format) {
         let value = Call::begin(state, patience, call(Output::null())).result().await?;
+        trail.returned(&value);
         return Ok(json(status, &value));
     }
     let (out, items) = pipe(DEFAULT_WINDOW_BYTES);
@@ -76,13 +79,14 @@ where
         Format::Frames => Style::Frames,
         Format::Plain => Style::Plain(plain),
     };
-    let mut running = Running { items, call, first: None, style };
+    let mut running = Running { items, call, first: None, style, trail };
     if let Ok(first) = tokio::time::timeout(FIRST_ITEM, running.items.next()).await {
         running.first = Some(match first {
             Some(item) => Step::Item(item),
             None => Step::End(running.call.result().await?),
         });
     }
+    running.trail.streams();
     Ok(streamed(status, running))
 }
 
@@ -147,6 +151,7 @@ struct Running {
     call: Call,
     first: Option<Step>,
     style: Style,
+    trail: Trail,
 }
 
 /// Says to the connection that the answer is not whole.
@@ -233,9 +238,13 @@ impl Running {
     fn end(&self, result: Result<Value, Failure>) -> Next {
         let failed = result.is_err();
         let end = match result {
-            Ok(value) => End::Ok(value),
+            Ok(value) => {
+                self.trail.returned(&value);
+                self.trail.ended(None);
+                End::Ok(value)
+            }
             Err(failure) => {
-                tracing::debug!(%failure, "a call failed on the way");
+                self.trail.ended(Some(&failure));
                 End::Error(failure.api().1)
             }
         };

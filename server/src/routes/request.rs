@@ -1,6 +1,6 @@
 //! Requests: who sent them from where, what is in query and body, and what is wrong with them before the node is asked.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use warp::http::header::{ACCEPT, CONTENT_TYPE, ORIGIN};
 use warp::ws::Ws;
 
 use super::failure::Failure;
+use super::trail::Trail;
 use crate::node::{Caller, Identity};
 
 /// The longest JSON body, in bytes.
@@ -33,8 +34,15 @@ pub(crate) type Body = Pin<Box<dyn Stream<Item = Result<Bytes, warp::Error>> + S
 pub(crate) struct Connection {
     /// Who is at the other end.
     pub(crate) identity: Identity,
-    /// Where from; only for people to read.
+    /// Where from, as `ADDRESS:PORT`.
     pub(crate) from: String,
+}
+
+impl Connection {
+    /// Returns the address it is from.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.from.parse().ok().map(|from: SocketAddr| from.ip())
+    }
 }
 
 impl Default for Connection {
@@ -54,6 +62,14 @@ pub(crate) struct Request {
     pub(crate) body: Body,
     /// There if the request asks for a WebSocket.
     pub(crate) socket: Option<Ws>,
+    /// What becomes of it.
+    pub(crate) trail: Trail,
+}
+
+/// How a client wants its answer, and where it is noted what becomes of it.
+pub(crate) struct Wanted {
+    pub(crate) format: Format,
+    pub(crate) trail: Trail,
 }
 
 /// How a client wants its answer.
@@ -67,10 +83,11 @@ pub(crate) enum Format {
 
 impl Request {
     /// Returns how the client wants its answer.
-    pub(crate) fn format(&self) -> Format {
+    pub(crate) fn format(&self) -> Wanted {
         let accepts = self.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
         let framed = accepts.flat_map(|value| value.split(',')).any(|kind| essence(kind) == STREAM_TYPE);
-        if framed { Format::Frames } else { Format::Plain }
+        let format = if framed { Format::Frames } else { Format::Plain };
+        Wanted { format, trail: self.trail.clone() }
     }
 
     /// Returns the idempotency key.

@@ -48,10 +48,10 @@ async fn tunnel(state: Arc<State>, mut request: Request, service: Service) -> Re
     let permit = permit.map_err(|_| Failure::TooManyTunnels { limit: MAX_TUNNELS })?;
     let (stream, inside) = state.node.tunnel(&request.caller, &request.reference, service).await?;
     let socket = socket.max_message_size(MAX_MESSAGE_BYTES).max_frame_size(MAX_MESSAGE_BYTES);
-    let mut closing = state.closing.clone();
+    let (mut closing, lasting) = (state.closing.clone(), request.trail.session());
     let serve = |socket| async move {
         bridge(socket, stream, closed(&mut closing), Pulse::default()).await;
-        drop((permit, inside));
+        drop((permit, inside, lasting));
     };
     Ok(socket.on_upgrade(serve).into_response())
 }

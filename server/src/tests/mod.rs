@@ -9,6 +9,7 @@ mod probe;
 mod refer;
 mod routes;
 mod shipped;
+mod trail;
 mod tunnel;
 mod way;
 mod whole;
