@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    allow, build, completions, config, cp, create, doctor, exec, extend, id, images, invite, join, list,
+    allow, audit, build, completions, config, cp, create, doctor, exec, extend, id, images, invite, join, list,
     logs, passwd, plugin, port, pull, reference, rm, runtimes, serve, show, specs, ssh, start, stats, stop,
     vnc,
 };
@@ -159,6 +159,8 @@ pub enum Command {
     /// Lists, lets in and removes members of this host
     #[command(subcommand)]
     Allow(allow::AllowCommand),
+    /// Shows who did what on this host
+    Audit(audit::AuditArgs),
     /// Finds, checks and installs plugins
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),

@@ -19,6 +19,7 @@ use crate::target::{self, Target};
 
 pub(crate) mod allow;
 pub(crate) mod allowance;
+pub(crate) mod audit;
 pub(crate) mod build;
 pub(crate) mod completions;
 pub(crate) mod config;
@@ -165,6 +166,7 @@ async fn followed(result: Result<Status>, context: &Context<'_>) -> Result<Statu
 /// Returns whether a command goes on until somebody ends it, so that Ctrl-C is no error.
 fn is_endless(command: &Command) -> bool {
     match command {
+        Command::Audit(args) => args.follow,
         Command::Logs(args) => args.follow,
         Command::Stats(args) => !args.no_stream,
         Command::Vnc(args) => args.open,
@@ -204,6 +206,7 @@ async fn dispatch(command: Command, context: &Context<'_>) -> Result<Status> {
         Command::Id(args) => id::run(args, context).await,
         Command::Join(args) => join::run(args, context).await,
         Command::Serve(args) => serve::run(args, context).await,
+        Command::Audit(args) => audit::run(args, context).await,
         Command::PluginHost(args) => return Ok(child(args.rest)),
     };
     done.map(|()| Status::DONE)

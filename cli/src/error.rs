@@ -310,6 +310,7 @@ impl From<ServerError> for CliError {
             | ServerError::Unlisted { .. }
             | ServerError::NoAnswer { .. }
             | ServerError::GpusUnknown { .. }
+            | ServerError::NoDiskLimit { .. }
             | ServerError::Slow { .. } => Kind::Engine,
             ServerError::Runtime { error, .. } => kind_of(error.code, error.field.as_deref()),
             ServerError::Trust(_) => kind_of(error.code(), error.field().as_deref()),
@@ -327,6 +328,7 @@ impl From<ServerError> for CliError {
             | ServerError::NoService { .. }
             | ServerError::Unpublished { .. }
             | ServerError::Full { .. }
+            | ServerError::OverTotal { .. }
             | ServerError::NoFreePort { .. }
             | ServerError::NoGpu { .. }
             | ServerError::GpusTaken { .. }

@@ -18,6 +18,7 @@ use crate::error::{CliError, Kind, Result, Status};
 
 pub(crate) mod clean;
 pub(crate) mod human;
+mod log;
 mod progress;
 mod table;
 
@@ -270,12 +271,12 @@ pub(crate) fn log_to_stderr(cli: &Cli, out: &Out) {
     let others = if level == LevelFilter::TRACE { LevelFilter::DEBUG } else { LevelFilter::ERROR };
     let ours = ["gx", "gx_cli", "gx_client", "gx_core", "gx_host", "gx_server", "plugin"];
     let filter = Targets::new().with_default(others).with_targets(ours.map(|target| (target, level)));
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let registry = tracing_subscriber::registry();
     if out.json {
-        registry.with(layer.json().with_filter(filter)).init();
+        registry.with(log::json(std::io::stderr).with_filter(filter)).init();
     } else {
-        registry.with(layer.with_ansi(out.colour && out.stderr_terminal).with_filter(filter)).init();
+        let colour = out.colour && out.stderr_terminal;
+        registry.with(log::text(std::io::stderr, colour).with_filter(filter)).init();
     }
     std::panic::set_hook(Box::new(|panic| tracing::error!(target: "gx", "{panic}")));
 }

@@ -190,7 +190,7 @@ impl Target {
 
     pub(crate) async fn specs(&self) -> Result<ServerSpecs> {
         match self {
-            Self::Local(node) => Ok(node.specs().await),
+            Self::Local(node) => Ok(node.specs(&Caller::Host).await),
             Self::Host(client) => Ok(client.specs().await?),
         }
     }

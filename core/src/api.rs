@@ -169,6 +169,12 @@ pub struct CreateRequest {
     /// Memory, in bytes; `None` is the host's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
+    /// What it may write to its own file system, in bytes; `None` is the host's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
+    /// Processes and threads; `None` is the host's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u32>,
     /// Ports to publish.
     #[serde(default)]
     pub ports: Vec<PortRequest>,
@@ -217,6 +223,8 @@ impl CreateRequest {
             tty: false,
             milli_cpus: None,
             memory_bytes: None,
+            disk_bytes: None,
+            pids: None,
             ports: Vec::new(),
             extra_ports: 0,
             gpus: Gpus::None,
@@ -517,6 +525,11 @@ pub struct ServerSpecs {
     pub runtimes: Vec<RuntimeStatus>,
     /// What one container may have at most.
     pub limits: LimitSpecs,
+    /// What all containers together have, and may have.
+    pub totals: TotalSpecs,
+    /// What the containers of the member who asks have together, and may have; `None` for others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allowance: Option<TotalSpecs>,
     /// When all this was read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sampled_at: Option<Timestamp>,
@@ -604,9 +617,46 @@ pub struct LimitSpecs {
     /// GPUs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpus: Option<u32>,
+    /// What it may write, in bytes, in the runtimes that can bound it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
+    /// Published ports, without those of gx itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ports: Option<u32>,
     /// Whether several containers may have one GPU.
     pub share_gpus: bool,
     /// The longest lease, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl_s: Option<u64>,
+}
+
+/// What several containers have together, and may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct TotalSpecs {
+    /// Containers.
+    pub containers: Quota,
+    /// Thousandths of a CPU, of those that run.
+    pub milli_cpus: Quota,
+    /// Memory of those that run, in bytes.
+    pub memory_bytes: Quota,
+    /// Processes and threads of those that run.
+    pub pids: Quota,
+    /// GPUs.
+    pub gpus: Quota,
+    /// What they may write, in bytes.
+    pub disk_bytes: Quota,
+    /// Published ports, without those of gx itself.
+    pub ports: Quota,
+}
+
+/// How much is given of how much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Quota {
+    /// What containers were given; one that was given no bound counts as all the machine has.
+    pub used: u64,
+    /// What there is to give; `None` is without a bound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
 }

@@ -12,10 +12,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::{DEFAULT_PORT, Endpoint};
 use crate::id::{NodeId, PluginName};
+use crate::member::Allowance;
 use crate::units::{Size, Span};
 
+mod audit;
 mod error;
+mod rates;
+mod totals;
+pub use audit::AuditConfig;
 pub use error::{ConfigError, closest};
+pub use rates::RateConfig;
+pub use totals::TotalConfig;
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -70,6 +77,14 @@ pub struct ServerConfig {
     pub data: Option<PathBuf>,
     /// What is lent at most.
     pub limits: LimitConfig,
+    /// What all containers together may have.
+    pub totals: TotalConfig,
+    /// What a member may have where nothing else is said of it.
+    pub member: Allowance,
+    /// How many requests are answered.
+    pub rates: RateConfig,
+    /// The log of who did what.
+    pub audit: AuditConfig,
 }
 
 impl Default for ServerConfig {
@@ -82,6 +97,10 @@ impl Default for ServerConfig {
             allow: Vec::new(),
             data: None,
             limits: LimitConfig::default(),
+            totals: TotalConfig::default(),
+            member: Allowance::default(),
+            rates: RateConfig::default(),
+            audit: AuditConfig::default(),
         }
     }
 }
@@ -103,6 +122,12 @@ pub struct LimitConfig {
     /// GPUs of one container, 0 for none; without it all of the machine's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpus: Option<u32>,
+    /// What one container may write; without it as much as there is room for. It holds in runtimes that can bound it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Size>,
+    /// Published ports of one container, without those of gx itself; without it any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_ports: Option<u32>,
     /// Whether several containers may have one GPU at a time.
     pub share_gpus: bool,
     /// The longest lease; without it a lease may be without end.
@@ -122,6 +147,8 @@ impl Default for LimitConfig {
             memory: None,
             pids: 4_096,
             gpus: None,
+            disk: None,
+            container_ports: None,
             share_gpus: false,
             ttl: None,
             ports: PortRange { first: 20_000, last: 29_999 },

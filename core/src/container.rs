@@ -22,6 +22,17 @@ pub mod label {
     pub const HOST: &str = "gx.host";
     /// The [`Gpus`](super::Gpus) it was given, by uuid; `none` for a container without. It has them until it is removed.
     pub const GPUS: &str = "gx.gpus";
+    /// Thousandths of a CPU it was given at most; without it, or with none in it, there is no bound. So with the next
+    /// three.
+    pub const CPUS: &str = "gx.cpus";
+    /// Memory it was given at most, in bytes.
+    pub const MEMORY: &str = "gx.memory";
+    /// Processes and threads it may have at most.
+    pub const PIDS: &str = "gx.pids";
+    /// What it may write at most, in bytes.
+    pub const DISK: &str = "gx.disk";
+    /// How many ports were asked for; an engine may not tell them while it is stopped.
+    pub const PORTS: &str = "gx.ports";
     /// The user in the container that SSH logs in as; a container without it, or with nothing in it, has no guest.
     pub const SSH_USER: &str = "gx.ssh.user";
     /// The public host key of its SSH server, as in `known_hosts`: `ssh-ed25519 AAAA…`.
@@ -136,6 +147,10 @@ pub struct Resources {
     /// Processes and threads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pids: Option<u32>,
+    /// What it may write to its own file system, in bytes; only for runtimes with
+    /// [`Feature::Disk`](crate::runtime::Feature::Disk).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
 }
 
 /// What the processes in a container may do. The default is an engine's own default without gain of

@@ -23,6 +23,7 @@
 
 pub mod address;
 pub mod api;
+pub mod audit;
 mod base32;
 pub mod config;
 pub mod container;

@@ -42,6 +42,21 @@ pub struct Allowance {
 }
 
 impl Allowance {
+    /// Returns the allowance, with what it says nothing of taken from `default`.
+    #[must_use]
+    pub fn or(self, default: Self) -> Self {
+        Self {
+            containers: self.containers.or(default.containers),
+            milli_cpus: self.milli_cpus.or(default.milli_cpus),
+            memory: self.memory.or(default.memory),
+            pids: self.pids.or(default.pids),
+            gpus: self.gpus.or(default.gpus),
+            disk: self.disk.or(default.disk),
+            ports: self.ports.or(default.ports),
+            ttl: self.ttl.or(default.ttl),
+        }
+    }
+
     /// Returns the longest lease of one container.
     pub fn longest_lease(&self) -> Option<Duration> {
         self.ttl.map(|ttl| ttl.0)

@@ -13,9 +13,11 @@ use crate::stream::{Input, Output};
 
 mod about;
 mod error;
+mod quota;
 mod values;
 pub use about::{Capabilities, Feature, Health, HealthStatus, RuntimeInfo};
 pub use error::{ErrorCode, RuntimeError};
+pub use quota::has_project_quota;
 pub use values::{
     BuildRequest, Event, EventAction, ExecSpec, ListFilter, LogOptions, Progress, PullRequest, RegistryAuth,
     RemoveOptions, Stats, StopOptions,

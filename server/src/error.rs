@@ -13,6 +13,8 @@ use gx_core::{ContainerState, ErrorCode, Gpus, ImageRef, PluginName, RuntimeErro
 use gx_host::HostError;
 use gx_identity::KeyError;
 
+use crate::node::{Good, Origin, Whose};
+
 mod trust;
 pub use trust::TrustError;
 
@@ -144,20 +146,36 @@ pub enum ServerError {
         near: Option<String>,
     },
     /// A request goes beyond what the host lends.
-    #[error("{noun} of {asked} is {over} over {}, {allowed}", whose(.limit))]
+    #[error("{}", over_limit(*.good, *.origin, *.asked, *.allowed))]
     OverLimit {
-        /// The request's field.
-        field: &'static str,
-        /// What it is a measure of, in words.
-        noun: &'static str,
-        /// The key in `[server.limits]`; `None` when the machine itself is the limit.
-        limit: Option<&'static str>,
-        /// What was asked for.
-        asked: String,
-        /// What is allowed.
-        allowed: String,
-        /// The difference.
-        over: String,
+        /// Of what.
+        good: Good,
+        /// What bounds it.
+        origin: Origin,
+        /// How much was asked for.
+        asked: u64,
+        /// How much is allowed.
+        allowed: u64,
+    },
+    /// A request for which not enough is left.
+    #[error("{}", over_total(*.good, *.whose, *.asked, *.used, *.limit))]
+    OverTotal {
+        /// Of what.
+        good: Good,
+        /// Who has not enough of it left.
+        whose: Whose,
+        /// How much was asked for.
+        asked: u64,
+        /// How much containers have.
+        used: u64,
+        /// How much there is in all.
+        limit: u64,
+    },
+    /// A runtime that cannot bound what a container writes.
+    #[error("{runtime} cannot bound what a container writes here")]
+    NoDiskLimit {
+        /// The runtime.
+        runtime: PluginName,
     },
     /// A container that nothing ends.
     #[error("{name} has no lease that could end")]
@@ -183,11 +201,13 @@ pub enum ServerError {
         /// By how much it can be longer.
         to_give: Span,
     },
-    /// The host has as many containers as it lends.
-    #[error("this host has {limit} of at most {limit} containers")]
+    /// The host, or the member who asks, has as many containers as may be.
+    #[error("{} {limit} of at most {limit} containers", match .whose { Whose::Host => "this host has", Whose::Member => "you have" })]
     Full {
         /// The limit.
-        limit: u32,
+        limit: u64,
+        /// Who has them.
+        whose: Whose,
     },
     /// A port on the host that containers may not have.
     #[error("host port {port} is outside the range of this host, {}-{}", .range.first, .range.last)]
@@ -375,9 +395,10 @@ impl ServerError {
             | Self::LeaseLimit { .. }
             | Self::PortOutside { .. }
             | Self::AddressOutside { .. } => ErrorCode::PermissionDenied,
-            Self::Full { .. } | Self::NoFreePort { .. } | Self::GpusTaken { .. } => {
+            Self::Full { .. } | Self::OverTotal { .. } | Self::NoFreePort { .. } | Self::GpusTaken { .. } => {
                 ErrorCode::ResourceExhausted
             }
+            Self::NoDiskLimit { .. } => ErrorCode::Unsupported,
             Self::NoGpu { .. }
             | Self::ForeignImage { .. }
             | Self::NoSsh { .. }
@@ -402,7 +423,8 @@ impl ServerError {
             Self::UnknownRuntime { .. } => Some("runtime".to_owned()),
             Self::NoImage { .. } | Self::ForeignImage { .. } => Some("image".to_owned()),
             Self::NoSsh { .. } => Some("ssh_keys".to_owned()),
-            Self::OverLimit { field, .. } => Some((*field).to_owned()),
+            Self::OverLimit { good, .. } | Self::OverTotal { good, .. } => Some(good.field().to_owned()),
+            Self::NoDiskLimit { .. } => Some(Good::Disk.field().to_owned()),
             Self::LeaseLimit { .. } => Some("by_s".to_owned()),
             Self::PortOutside { .. } | Self::AddressOutside { .. } | Self::NoFreePort { .. } => {
                 Some("ports".to_owned())
@@ -464,19 +486,26 @@ impl ServerError {
             Self::NoImage { near: Some(near), .. } => Some(format!("did you mean `{near}`?")),
             Self::NoImage { pull: Some(error), .. } => error.hint.clone(),
             Self::NoImage { image, .. } => Some(format!("fetch it with `gx pull {image}`")),
-            Self::OverLimit { limit: Some(limit), allowed, .. } => {
-                Some(format!("ask for at most {allowed}, or raise `{limit}` in [server.limits] on the host"))
+            Self::OverLimit { good, origin, allowed, .. } => Some(limit_hint(*good, *origin, *allowed)),
+            Self::OverTotal { good, whose, used, limit, .. } => {
+                Some(total_hint(*good, *whose, limit.saturating_sub(*used)))
             }
-            Self::OverLimit { limit: None, allowed, .. } => Some(format!("ask for at most {allowed}")),
+            Self::NoDiskLimit { .. } => Some(
+                "leave out --disk; it takes an engine that stores on btrfs, on zfs, or on XFS mounted with pquota"
+                    .to_owned(),
+            ),
             Self::NoLease { .. } => {
                 Some("it stays until it is removed: there is nothing to extend".to_owned())
             }
             Self::LeaseOver { .. } => Some("the host removes it; what was in it is lost".to_owned()),
-            Self::LeaseLimit { limit, .. } => {
-                Some(format!("a lease ends at most {limit} from now: `ttl` in [server.limits] on the host"))
-            }
-            Self::Full { .. } => {
+            Self::LeaseLimit { limit, .. } => Some(format!(
+                "a lease ends at most {limit} from now: `ttl` in [server.limits] on the host, or in what it allows you"
+            )),
+            Self::Full { whose: Whose::Host, .. } => {
                 Some("remove one, or raise `containers` in [server.limits] on the host".to_owned())
+            }
+            Self::Full { whose: Whose::Member, .. } => {
+                Some("remove one, or ask the host for more: gx list shows yours".to_owned())
             }
             Self::PortOutside { .. } => Some(
                 "leave the host's port out, and the host chooses; or change `ports` in [server.limits]"
@@ -572,10 +601,53 @@ fn noun_of(service: Service) -> &'static str {
     }
 }
 
-fn whose(limit: &Option<&'static str>) -> &'static str {
-    match limit {
-        Some(_) => "the limit of this host",
-        None => "what this machine has",
+fn over_limit(good: Good, origin: Origin, asked: u64, allowed: u64) -> String {
+    let bound = match origin {
+        Origin::Limits => "the limit of this host",
+        Origin::Totals => "all that this host lends",
+        Origin::Allowance => "your allowance",
+        Origin::Machine => "what this machine has",
+    };
+    let over = good.show(asked.saturating_sub(allowed));
+    format!("{} of {} is {over} over {bound}, {}", good.noun(), good.show(asked), good.show(allowed))
+}
+
+fn limit_hint(good: Good, origin: Origin, allowed: u64) -> String {
+    let ask = format!("ask for at most {}", good.show(allowed));
+    // What the machine says of one container is written in a key of its own.
+    let key = match (origin, good) {
+        (Origin::Limits, Good::Ports) => "container_ports",
+        _ => good.key(),
+    };
+    match origin {
+        Origin::Limits => format!("{ask}, or raise `{key}` in [server.limits] on the host"),
+        Origin::Totals if good == Good::Containers => format!("raise `{key}` in [server.limits] on the host"),
+        Origin::Totals => format!("{ask}, or raise `{key}` in [server.totals] on the host"),
+        Origin::Allowance => format!("{ask}, or ask the host for a larger allowance"),
+        Origin::Machine => ask,
+    }
+}
+
+fn over_total(good: Good, whose: Whose, asked: u64, used: u64, limit: u64) -> String {
+    let left = limit.saturating_sub(used);
+    let who = match whose {
+        Whose::Host => "this host",
+        Whose::Member => "your allowance",
+    };
+    let over = good.show(asked.saturating_sub(left));
+    let (noun, asked, left, limit) = (good.noun(), good.show(asked), good.show(left), good.show(limit));
+    format!("{noun} of {asked} is {over} over what {who} has left, {left} of {limit}")
+}
+
+fn total_hint(good: Good, whose: Whose, left: u64) -> String {
+    let free = match good {
+        Good::Cpus | Good::Memory | Good::Pids => "stop or remove a container",
+        Good::Containers | Good::Gpus | Good::Disk | Good::Ports | Good::Lease => "remove a container",
+    };
+    let ask = if left > 0 { format!("ask for at most {}, ", good.show(left)) } else { String::new() };
+    match whose {
+        Whose::Host => format!("{ask}{free}, or raise `{}` in [server.totals] on the host", good.key()),
+        Whose::Member => format!("{ask}{free} of yours, or ask the host for a larger allowance"),
     }
 }
 

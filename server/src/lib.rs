@@ -2,15 +2,18 @@
 //!
 //! [`Node`] is the state, with one method for each use case. [`run`] serves it over HTTP.
 
+mod audit;
 mod bridge;
+mod counters;
 mod error;
 mod node;
 pub mod page;
+mod rates;
 mod routes;
 mod serve;
 #[cfg(test)]
 mod tests;
 
 pub use error::{Result, ServerError, TrustError};
-pub use node::{Caller, Inside, Node, NodeOptions, RecoverReport, rotate};
+pub use node::{Caller, Good, Inside, Node, NodeOptions, Origin, RecoverReport, Whose, rotate};
 pub use serve::{Server, Transport, run};

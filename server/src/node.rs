@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gx_core::api::{ContainerInfo, ContainerList, Rotation};
-use gx_core::config::{Config, LimitConfig};
+use gx_core::config::{Config, LimitConfig, ServerConfig};
 use gx_core::container::label;
 use gx_core::runtime::{ExecSpec, LogOptions, RemoveOptions, StopOptions};
 use gx_core::stream::{Input, Output};
@@ -22,6 +22,7 @@ use crate::error::{Result, ServerError};
 
 mod access;
 mod admission;
+mod amounts;
 mod aside;
 mod caller;
 mod containers;
@@ -54,17 +55,21 @@ mod shipped;
 mod specs;
 mod tasks;
 mod tunnel;
+mod usage;
 
+pub use amounts::{Good, Whose};
 pub use caller::Caller;
 pub(crate) use caller::{Identity, Verb, authorize};
 pub use idle::Inside;
 pub(crate) use lock::ServerLock;
 #[cfg(test)]
 pub(crate) use platform::architecture;
+pub use policy::Origin;
 pub use recover::RecoverReport;
 pub use rotate::rotate;
 
 use containers::timely;
+use usage::Room;
 
 /// How long work that must come to its end is waited for.
 const FINISH: Duration = Duration::from_secs(30);
@@ -90,6 +95,7 @@ pub struct Node {
     /// The keys it had, the newest first: containers made under one are its own, their secrets derived of it.
     former: Vec<NodeKey>,
     rotations: Vec<Rotation>,
+    server: ServerConfig,
     limits: LimitConfig,
     machine: policy::Machine,
     /// Where the server listens, by the configuration.
@@ -101,6 +107,7 @@ pub struct Node {
     version: String,
     runtimes: Arc<runtimes::Runtimes>,
     admission: admission::Admission,
+    usage: usage::Usage,
     creating: lock::CreatingLock,
     ports: ports::Ports,
     pulls: pulls::Pulls,
@@ -145,15 +152,17 @@ impl Node {
             former: gx_identity::former(&data)?,
             rotations: gx_identity::rotations(&data, key.id())?,
             key,
-            members: members::Members::new(&data, config.server.allow),
+            members: members::Members::new(&data, config.server.allow.iter().copied()),
             attempts: Default::default(),
             listen: config.server.listen,
-            advertise: config.server.advertise,
-            limits: config.server.limits,
+            advertise: config.server.advertise.clone(),
+            limits: config.server.limits.clone(),
+            server: config.server,
             machine: sample::machine(),
             runtimes: Arc::new(runtimes::Runtimes::new(built_in, plugins, &data)),
             creating: lock::CreatingLock::new(&data),
-            admission: Default::default(),
+            admission: admission::Admission::new(&data),
+            usage: Default::default(),
             ports: Default::default(),
             pulls: Default::default(),
             tasks: Default::default(),
@@ -199,6 +208,11 @@ impl Node {
         &self.data
     }
 
+    /// Returns how the node is served.
+    pub(crate) fn server_config(&self) -> &ServerConfig {
+        &self.server
+    }
+
     /// Returns the version of gx.
     pub(crate) fn version(&self) -> &str {
         &self.version
@@ -234,10 +248,12 @@ impl Node {
     /// Starts a container that is not running.
     ///
     /// # Errors
-    /// Those of a reference; [`ServerError::Runtime`].
+    /// Those of a reference; [`ServerError::OverTotal`]; [`ServerError::Runtime`].
     pub async fn start(&self, caller: &Caller, reference: &str) -> Result<ContainerInfo> {
         let found = self.resolve(caller, reference).await?;
+        let mut room = self.room_to_start(caller, &found).await?;
         found.runtime.start(found.container.id.clone()).await.map_err(ServerError::of(&found.name))?;
+        room.iter_mut().for_each(Room::started);
         let started = self.inspect(&found).await?;
         self.idle.learn(&started);
         Ok(started)

@@ -103,7 +103,8 @@ impl Page {
             closing: closing.clone(),
         });
         let door = Door::Plain(Identity::ThisMachine);
-        let mut connections = accept(&self.listener, door, routes(site), closing, shutdown).await;
+        let mut connections =
+            accept(&self.listener, door, &Arc::default(), routes(site), closing, shutdown).await;
         let _ = close.send(true);
         let all = async { while connections.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(GRACE, all).await;

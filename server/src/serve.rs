@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use warp::Filter;
 use warp::reply::Response;
 
+use crate::counters::Counters;
 use crate::error::{Result, ServerError};
 use crate::node::{Identity, Node, ServerLock};
 use crate::routes;
@@ -119,8 +120,9 @@ impl Server {
         tracing::info!(node = %node.id(), "serving");
         let mut background = background(&node);
         let (close, closing) = watch::channel(false);
-        let routes = routes::all(routes::State::new(node.clone(), closing.clone()));
-        let mut connections = accept(&listener, door, routes, closing, shutdown).await;
+        let state = routes::State::new(node.clone(), closing.clone());
+        let counters = state.counters().clone();
+        let mut connections = accept(&listener, door, &counters, routes::all(state), closing, shutdown).await;
 
         drop(listener);
         let _ = close.send(true);
@@ -159,6 +161,7 @@ fn background(node: &Arc<Node>) -> JoinSet<()> {
 pub(crate) async fn accept(
     listener: &TcpListener,
     door: Door,
+    counters: &Arc<Counters>,
     routes: impl Filter<Extract = (Response,), Error = std::convert::Infallible> + Clone + Send + Sync + 'static,
     closing: watch::Receiver<bool>,
     shutdown: impl Future<Output = ()>,
@@ -172,11 +175,15 @@ pub(crate) async fn accept(
             () = &mut shutdown => return connections,
             (stream, peer) = next(listener, &crowd) => {
                 let (door, crowd) = (door.clone(), crowd.clone());
-                let (routes, closing) = (routes.clone(), closing.clone());
+                let (routes, closing, counters) = (routes.clone(), closing.clone(), counters.clone());
                 connections.spawn(async move {
+                    let _open = counters.connection();
                     match door.enter(stream, peer, &crowd).await {
                         Ok(guest) => serve(guest, routes, closing).await,
-                        Err(refusal) => tracing::debug!(%peer, %refusal, "a connection is refused"),
+                        Err(refusal) => {
+                            counters.turned_away();
+                            tracing::debug!(%peer, %refusal, "a connection is refused");
+                        }
                     }
                 });
             }

@@ -39,6 +39,7 @@ mod idle;
 mod imaginary;
 mod known;
 mod leases;
+mod limits;
 mod members;
 mod messages;
 mod plugins;

@@ -66,6 +66,12 @@ pub struct CreateArgs {
     /// Memory at most, as in 512MiB or 2g
     #[arg(short, long, value_name = "SIZE")]
     pub memory: Option<Size>,
+    /// What it may write to its own file system at most, as in 10GiB, where the engine can bound it
+    #[arg(long, value_name = "SIZE")]
+    pub disk: Option<Size>,
+    /// Processes and threads at most
+    #[arg(long, value_name = "N")]
+    pub pids: Option<u32>,
     /// Sets an environment variable in the container; may be repeated
     #[arg(short, long, value_name = "NAME=VALUE", value_parser = pair)]
     pub env: Vec<(String, String)>,
@@ -157,6 +163,8 @@ fn request(args: CreateArgs, context: &Context<'_>) -> Result<CreateRequest> {
         tty: args.tty,
         milli_cpus: args.cpus,
         memory_bytes: args.memory.map(|size| size.0),
+        disk_bytes: args.disk.map(|size| size.0),
+        pids: args.pids,
         ports: args.publish,
         extra_ports: args.ports,
         gpus: args.gpus,

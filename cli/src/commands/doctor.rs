@@ -57,7 +57,7 @@ async fn examine(settings: &Settings, context: &Context<'_>, checks: &mut Vec<Ch
             let podman =
                 engines.iter().any(|check| check.name == "engine podman" && check.verdict == Verdict::Ok);
             checks.extend(engines);
-            checks.extend(gpus::gpus(&node.specs().await.gpus, podman));
+            checks.extend(gpus::gpus(&node.specs(&gx_server::Caller::Host).await.gpus, podman));
             checks.extend(machine::ports(&settings.config.server));
             checks.extend(machine::forwarding(&settings.config.server, podman));
             checks.push(strays::strays(&node).await);

@@ -145,7 +145,7 @@ fn tail(text: &str) -> Result<Tail, String> {
     }
 }
 
-fn moment(text: &str) -> Result<Timestamp, String> {
+pub(crate) fn moment(text: &str) -> Result<Timestamp, String> {
     if let Ok(span) = text.parse::<Span>() {
         let now = OffsetDateTime::now_utc();
         return now

@@ -33,6 +33,16 @@ pub(crate) fn lines(text: &str) -> Cow<'_, str> {
     Cow::Owned(clean)
 }
 
+/// Returns JSON with everything escaped that steers a terminal, which JSON itself allows in texts; line ends stay.
+pub(crate) fn json(text: &str) -> Cow<'_, str> {
+    let stays = |c: char| harmless(c) || c == '\n';
+    if text.chars().all(stays) {
+        return Cow::Borrowed(text);
+    }
+    let escaped = |c: char| if stays(c) { c.to_string() } else { format!("\\u{:04x}", u32::from(c)) };
+    Cow::Owned(text.chars().map(escaped).collect())
+}
+
 fn harmless(c: char) -> bool {
     // The marks and overrides of bidirectional text (UAX 9 §2) could show a name as another.
     let turns = matches!(

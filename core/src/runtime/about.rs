@@ -57,6 +57,8 @@ pub enum Feature {
     Gpus,
     /// Limits of CPU, memory and processes hold.
     Limits,
+    /// The limit of what a container writes holds.
+    Disk,
     /// `Exit::oom_killed` can be trusted.
     OomReport,
     /// Real processes: commands, exit codes and signals are those of a kernel (a mock's are scripted).

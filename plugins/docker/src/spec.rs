@@ -54,6 +54,7 @@ fn host_config(spec: &ContainerSpec, config: &Config) -> HostConfig {
         memory,
         memory_swap: memory, // memory and swap together: no swap on top
         pids_limit: spec.resources.pids.map(i64::from),
+        storage_opt: spec.resources.disk_bytes.map(|bytes| [("size".to_owned(), bytes.to_string())].into()),
         port_bindings: Some(port_bindings(&spec.ports)),
         device_requests: gpus(&spec.gpus).map(|request| vec![request]),
         security_opt: security.no_new_privileges.then(|| vec!["no-new-privileges".to_owned()]),

@@ -1,8 +1,10 @@
 //! The engine itself: what it is, what it can do, and whether it is well.
 
+use std::path::Path;
+
 use bollard::models::{SystemInfo, SystemInfoCgroupVersionEnum};
 use gx_core::ErrorCode;
-use gx_core::runtime::{Capabilities, Feature, Health, HealthStatus, RuntimeInfo};
+use gx_core::runtime::{Capabilities, Feature, Health, HealthStatus, RuntimeInfo, has_project_quota};
 
 use crate::config::Endpoint;
 use crate::engine::Engine;
@@ -33,12 +35,28 @@ pub(crate) async fn capabilities(engine: &Engine) -> Capabilities {
     if limits {
         capabilities.features.extend([Feature::Limits, Feature::OomReport]);
     }
+    if info.as_ref().is_some_and(bounds_disks) {
+        capabilities.features.insert(Feature::Disk);
+    }
     // Whether there are GPUs, and the driver's hook, shows only when a container starts.
     capabilities.features.insert(Feature::Gpus);
     if kill::holds(engine).await {
         capabilities.features.insert(Feature::ExecCancel);
     }
     capabilities
+}
+
+/// Returns whether the engine can bound what a container writes: with overlay2 only on XFS with project quotas, which
+/// the engine does not tell, so the machine's mounts are read (docs.docker.com, `docker run --storage-opt`).
+fn bounds_disks(info: &SystemInfo) -> bool {
+    match (info.driver.as_deref(), &info.docker_root_dir) {
+        (Some("btrfs" | "zfs"), _) => true,
+        (Some("overlay2"), Some(root)) => {
+            let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+            has_project_quota(&mounts, Path::new(root))
+        }
+        _ => false,
+    }
 }
 
 /// Returns what the engine is.

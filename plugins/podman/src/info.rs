@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use gx_core::plugin::*;
+use gx_core::runtime::has_project_quota;
 use serde::Deserialize;
 
 use crate::engine::Engine;
@@ -13,9 +14,9 @@ use crate::service::{Service, ServiceError};
 /// How long a healthy service may take to answer a ping; it takes about a millisecond.
 const PING_LIMIT: Duration = Duration::from_secs(5);
 
-/// Returns what this runtime can do. It needs no engine: what depends on one is read from the machine, as Podman
-/// runs here and as this user.
-pub(crate) fn capabilities() -> Capabilities {
+/// Returns what this runtime can do. What depends on the engine is read from the machine, as Podman runs here and as
+/// this user, but for where it stores containers.
+pub(crate) fn capabilities(store: Option<&Store>) -> Capabilities {
     use Feature as F;
     let always = [
         F::Pull,
@@ -35,13 +36,19 @@ pub(crate) fn capabilities() -> Capabilities {
     let with_cgroups = [F::Limits, F::Stats];
     let cgroups =
         rustix::process::getuid().is_root() || Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-    always.into_iter().chain(with_cgroups.into_iter().filter(|_| cgroups)).collect()
+    let disk = store.is_some_and(Store::bounds_disks).then_some(F::Disk);
+    always.into_iter().chain(with_cgroups.into_iter().filter(|_| cgroups)).chain(disk).collect()
 }
 
 /// Returns whether Podman makes control groups itself, and may.
 pub(crate) async fn makes_cgroups(engine: &Engine) -> Result<bool> {
     let host = asked(engine).await?.host;
     Ok(host.cgroup_manager == "cgroupfs" && !host.security.rootless)
+}
+
+/// Returns where a running engine stores containers.
+pub(crate) async fn store(engine: &Engine) -> Option<Store> {
+    Some(asked(engine).await.ok()?.store)
 }
 
 async fn asked(engine: &Engine) -> Result<Info> {
@@ -147,8 +154,24 @@ struct HostSecurity {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Store {
+pub(crate) struct Store {
     graph_driver_name: String,
+    graph_root: String,
+}
+
+impl Store {
+    /// Returns whether what a container writes can be bounded: with overlay only on XFS with project quotas
+    /// (containers-storage.conf(5), `size`).
+    fn bounds_disks(&self) -> bool {
+        match self.graph_driver_name.as_str() {
+            "btrfs" | "zfs" => true,
+            "overlay" => {
+                let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+                has_project_quota(&mounts, Path::new(&self.graph_root))
+            }
+            _ => false,
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

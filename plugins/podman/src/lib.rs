@@ -57,7 +57,11 @@ pub struct Podman {
 #[async_trait]
 impl Runtime for Podman {
     async fn capabilities(&self) -> Result<Capabilities> {
-        Ok(info::capabilities())
+        let store = match self.engine().await {
+            Ok(engine) => info::store(&engine).await,
+            Err(_) => None,
+        };
+        Ok(info::capabilities(store.as_ref()))
     }
 
     async fn info(&self) -> Result<RuntimeInfo> {

@@ -45,6 +45,8 @@ pub(crate) struct SpecGenerator<'a> {
     httpproxy: bool,
     /// Podman would treat an image whose command is `init` or systemd in a way of its own.
     systemd: &'static str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    storage_opts: BTreeMap<&'static str, String>,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -123,6 +125,12 @@ impl<'a> SpecGenerator<'a> {
             log_configuration: LogConfiguration { driver: "k8s-file", size: log_max_bytes },
             httpproxy: false,
             systemd: "false",
+            storage_opts: spec
+                .resources
+                .disk_bytes
+                .map(|bytes| ("size", bytes.to_string()))
+                .into_iter()
+                .collect(),
         }
     }
 }
@@ -195,7 +203,8 @@ mod tests {
     fn limits_are_those_of_the_kernel() {
         assert_eq!(cpu(1_500), Cpu { quota: 150_000, period: 100_000 });
         assert_eq!(cpu(1), Cpu { quota: 1_000, period: 1_000_000 });
-        let resources = Resources { milli_cpus: None, memory_bytes: Some(64), pids: Some(5) };
+        let resources =
+            Resources { milli_cpus: None, memory_bytes: Some(64), pids: Some(5), ..Resources::default() };
         let body = body(&ContainerSpec { resources, ..spec() });
         assert_eq!(
             body["resource_limits"],

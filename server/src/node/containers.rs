@@ -67,6 +67,7 @@ impl Node {
     }
 
     async fn list_one(&self, name: &PluginName, labels: &[(&str, &str)]) -> Result<Vec<Found>> {
+        let whole = labels.is_empty();
         let answer = async {
             let runtime = self.runtimes.get(name).await?;
             let mut containers = Vec::new();
@@ -79,7 +80,11 @@ impl Node {
         };
         let (runtime, containers) = timely(name, answer).await?;
         let found = |container| Found { name: name.clone(), runtime: runtime.clone(), container };
-        Ok(containers.into_iter().map(found).collect())
+        let found: Vec<Found> = containers.into_iter().map(found).collect();
+        if whole {
+            self.usage.learn(name, &found, self.machine);
+        }
+        Ok(found)
     }
 
     /// Lists those of this node's containers with these labels that the caller sees.

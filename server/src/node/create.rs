@@ -15,7 +15,7 @@ use gx_core::runtime::Feature;
 use gx_core::stream::Output;
 use gx_core::{
     Container, ContainerName, ContainerSpec, ContainerState, ErrorCode, Gpus, IdempotencyKey, NodeId,
-    PluginName, PortMapping, PortRequest, Runtime, Timestamp,
+    PluginName, PortMapping, PortRequest, Resources, Runtime, Timestamp,
 };
 use gx_identity::{NodeKey, to_hex};
 use sha2::{Digest, Sha256};
@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 
 use super::Node;
 use super::access;
+use super::amounts::{Amounts, Good, Holding, count_gpus};
 use super::caller::{Caller, Verb, authorize};
 use super::containers::{Found, Listing, info, name_of, timely};
 use super::gpus::GpuOrder;
@@ -47,6 +48,8 @@ struct Order {
     /// A digest of everything that makes a difference to the container.
     digest: String,
     grant: Grant,
+    /// How many GPUs are asked for.
+    gpus: u64,
 }
 
 /// Where a container is to be made.
@@ -76,11 +79,12 @@ impl Node {
         out: Output,
     ) -> Result<ContainerInfo> {
         authorize(caller, Verb::Create, None)?;
-        let order = self.order(caller, request, key.unwrap_or_else(new_key))?;
+        let mut order = self.order(caller, request, key.unwrap_or_else(new_key)).await?;
+        self.settle_disk(&mut order).await?;
         let wish = PortWish { ports: order.request.ports.clone(), extra: order.request.extra_ports };
         let mut wish = wish.check(&self.limits, caller)?;
         let turn = self.admission.one_at_a_time(&order.key).await;
-        let ticket = self.admission.enter(order.name.to_string());
+        let ticket = self.admission.enter(order.holding()).await?;
         // Else what is listed as made and not started could be swept before it is started.
         let unswept = self.creating.share(LOCK_PATIENCE).await?;
         let (listing, place) = tokio::join!(self.ours(&[]), self.place(caller, &order));
@@ -92,8 +96,7 @@ impl Node {
         drop(unswept);
         let Place { name, runtime, image, gpus } = place?;
         order.check_name(&listing)?;
-        let names = listing.found.iter().map(|found| name_of(&found.container).to_owned());
-        ticket.admit(names, self.limits.containers)?;
+        ticket.admit(&self.holdings(&listing), &self.frame(caller).scopes(order.owner)).await?;
         let image = match image {
             None if !order.request.dry_run => Some(self.provide(&name, &runtime, &order.request, out).await?),
             there_or_rehearsed => there_or_rehearsed,
@@ -180,9 +183,14 @@ impl Node {
         made
     }
 
-    fn order(&self, caller: &Caller, request: CreateRequest, key: IdempotencyKey) -> Result<Order> {
+    async fn order(&self, caller: &Caller, request: CreateRequest, key: IdempotencyKey) -> Result<Order> {
         policy::check(&request)?;
-        let grant = policy::grant(&request, &self.limits, self.machine)?;
+        let there = match &request.gpus {
+            Gpus::All => self.sampler.gpus().await.map_or(0, |gpus| gpus.len() as u64),
+            Gpus::None | Gpus::Count(_) | Gpus::Ids(_) => 0,
+        };
+        let gpus = count_gpus(&request.gpus, there);
+        let grant = policy::grant(&request, gpus, self.frame(caller))?;
         let not_allowed = ServerError::NotAllowed { what: "create containers here" };
         let owner = caller.owner(self.id()).ok_or(not_allowed)?;
         let first = self.first_key(owner);
@@ -194,7 +202,26 @@ impl Node {
             Some(name) => name.clone(),
             None => name_for(&key),
         };
-        Ok(Order { digest: digest(&request, first), request, owner, name, key, grant })
+        Ok(Order { digest: digest(&request, first), request, owner, name, key, grant, gpus })
+    }
+
+    /// Leaves out the bound of what the container writes where the runtime can have none and nobody asks for it.
+    async fn settle_disk(&self, order: &mut Order) -> Result<()> {
+        if order.grant.resources.disk_bytes.is_none() {
+            return Ok(());
+        }
+        let name = self.runtime_or_default(order.request.runtime.clone()).await?;
+        let runtime = self.runtimes.get(&name).await?;
+        let can =
+            timely(&name, async { runtime.capabilities().await.map_err(ServerError::of(&name)) }).await?;
+        if can.has(Feature::Disk) {
+            return Ok(());
+        }
+        if order.request.disk_bytes.is_some() {
+            return Err(ServerError::NoDiskLimit { runtime: name });
+        }
+        order.grant.resources.disk_bytes = None;
+        Ok(())
     }
 
     /// Returns the container an earlier request with the same key made, if there is one.
@@ -332,6 +359,28 @@ impl Order {
         }
     }
 
+    /// Returns what the container will have.
+    fn holding(&self) -> Holding {
+        let Resources { milli_cpus, memory_bytes, pids, disk_bytes } = self.grant.resources;
+        let amounts = Amounts::of(|good| match good {
+            Good::Containers => 1,
+            // Without a bound, what it takes is not asked for: nothing else bounds it either.
+            Good::Cpus => milli_cpus.map_or(0, u64::from),
+            Good::Memory => memory_bytes.unwrap_or(0),
+            Good::Pids => pids.map_or(0, u64::from),
+            Good::Gpus => self.gpus,
+            Good::Disk => disk_bytes.unwrap_or(0),
+            Good::Ports => self.ports(),
+            Good::Lease => 0,
+        });
+        Holding { name: self.name.to_string(), owner: Some(self.owner), amounts }
+    }
+
+    /// Returns how many ports are asked for, without those of gx itself.
+    fn ports(&self) -> u64 {
+        self.request.ports.len() as u64 + u64::from(self.request.extra_ports)
+    }
+
     fn nonce(&self) -> String {
         secrets::nonce(&self.key, &self.digest)
     }
@@ -384,6 +433,13 @@ impl Order {
         }
         // Always, as an engine adds the image's own labels, and those may claim any.
         label(label::GPUS, request.gpus.to_string());
+        let Resources { milli_cpus, memory_bytes, pids, disk_bytes } = self.grant.resources;
+        let shown = |amount: Option<u64>| amount.map(|amount| amount.to_string()).unwrap_or_default();
+        label(label::CPUS, shown(milli_cpus.map(u64::from)));
+        label(label::MEMORY, shown(memory_bytes));
+        label(label::PIDS, shown(pids.map(u64::from)));
+        label(label::DISK, shown(disk_bytes));
+        label(label::PORTS, self.ports().to_string());
         ContainerSpec {
             entrypoint: request.entrypoint.clone(),
             command: request.command.clone(),

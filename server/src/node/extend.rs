@@ -131,11 +131,7 @@ impl Node {
         let _alone = self.extensions.lock().take(LOCK_PATIENCE).await?;
         let mut told = self.told(&name, found.container);
         let now = Timestamp::from(SystemTime::now());
-        let limit = match caller {
-            Caller::Host => None,
-            Caller::Member(_) | Caller::Stranger(_) => self.limits.ttl.map(|ttl| ttl.0),
-        };
-        let limit = limit.unwrap_or(Duration::from_secs(LEASE_MAX_S));
+        let limit = self.frame(caller).longest_lease().unwrap_or(Duration::from_secs(LEASE_MAX_S));
         let end = longer(&told.name, told.expires_at, Duration::from_secs(request.by_s), limit, now)?;
         self.extensions.set(&name, &id, end)?;
         told.expires_at = Some(end);

@@ -39,6 +39,7 @@ pub(super) struct GpuOrder {
     pub(super) runtime: PluginName,
     pub(super) runtimes: Arc<Runtimes>,
     pub(super) sampler: Arc<Sampler>,
+    /// Held from the choice until the engine has the container, so that nobody else chooses the same ones.
     pub(super) lock: TurnLock,
 }
 

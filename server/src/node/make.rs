@@ -50,6 +50,9 @@ impl Making {
     pub(super) async fn run(mut self, mut tell: Tell) {
         let result = self.attempt(&mut tell).await;
         let id = result.as_ref().ok().map(|container| container.id.clone());
+        if id.is_some() {
+            self.held.1.made();
+        }
         if tell.send(result).is_err()
             && let Some(id) = id
         {

@@ -1,15 +1,16 @@
-//! What a host lends: a request is measured against the configured limits and the machine. Pure.
+//! What a host lends: a request is measured against the limits, its caller's allowance and the machine. Pure.
 
 use std::collections::BTreeSet;
-use std::fmt::Display;
 use std::time::Duration;
 
 use gx_core::api::CreateRequest;
-use gx_core::config::LimitConfig;
+use gx_core::config::{LimitConfig, TotalConfig};
+use gx_core::member::Allowance;
 use gx_core::ssh::PublicKey;
-use gx_core::units::{Size, Span};
-use gx_core::{Gpus, Resources, Security};
+use gx_core::units::Span;
+use gx_core::{Gpus, NodeId, Resources, Security};
 
+use super::amounts::{Bounds, Good, Scope, Whose, count_gpus};
 use crate::error::{Result, ServerError};
 
 /// What the machine has.
@@ -89,6 +90,12 @@ pub(crate) fn check(request: &CreateRequest) -> Result<()> {
     if request.memory_bytes == Some(0) {
         return Err(ServerError::invalid("memory_bytes", "a container needs more than no memory"));
     }
+    if request.pids == Some(0) {
+        return Err(ServerError::invalid("pids", "a container needs more than no process"));
+    }
+    if request.disk_bytes == Some(0) {
+        return Err(ServerError::invalid("disk_bytes", "a container needs more than no disk"));
+    }
     if let Gpus::Ids(ids) = &request.gpus
         && ids.iter().collect::<BTreeSet<_>>().len() < ids.len()
     {
@@ -141,86 +148,128 @@ fn check_ports(request: &CreateRequest) -> Result<()> {
     Ok(())
 }
 
-/// Measures a request against the limits and the machine.
+/// What bounds a request: the host's limits, what its caller may have, and the machine.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Frame<'a> {
+    pub(crate) limits: &'a LimitConfig,
+    pub(crate) totals: &'a TotalConfig,
+    /// The member's; `None` for the host itself.
+    pub(crate) allowance: Option<Allowance>,
+    pub(crate) machine: Machine,
+}
+
+/// Where a bound comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// `[server.limits]`.
+    Limits,
+    /// `[server.totals]`: nothing can be more than all.
+    Totals,
+    /// What the member who asks may have.
+    Allowance,
+    /// What the machine has.
+    Machine,
+}
+
+/// Measures a request, which means so many GPUs, against everything that bounds it, whatever others have.
 ///
 /// # Errors
 /// [`ServerError::OverLimit`], which says of what, and by how much.
-pub(crate) fn grant(request: &CreateRequest, limits: &LimitConfig, machine: Machine) -> Result<Grant> {
-    let cpus = Measure { field: "milli_cpus", noun: "CPU time", limit: "milli_cpus", show: show_cpus };
-    let memory =
-        Measure { field: "memory_bytes", noun: "memory", limit: "memory", show: |n| Size(n).to_string() };
-    let lease = Measure {
-        field: "ttl_s",
-        noun: "a lease",
-        limit: "ttl",
-        show: |n| Span(Duration::from_secs(n)).to_string(),
-    };
-    let milli_cpus = cpus.grant(
-        request.milli_cpus.map(u64::from),
-        limits.milli_cpus.map(u64::from),
-        Some(u64::from(machine.milli_cpus)),
-    )?;
-    let memory_bytes =
-        memory.grant(request.memory_bytes, limits.memory.map(|size| size.0), Some(machine.memory_bytes))?;
-    let ttl = lease.grant(request.ttl_s, limits.ttl.map(|ttl| ttl.0.as_secs()), None)?;
+pub(crate) fn grant(request: &CreateRequest, gpus: u64, frame: Frame<'_>) -> Result<Grant> {
+    let give = |good, asked: Option<u64>| frame.give(good, asked);
+    let narrow = |amount: Option<u64>| amount.and_then(|amount| u32::try_from(amount).ok());
+    let ports = request.ports.len() as u64 + u64::from(request.extra_ports);
+    give(Good::Ports, Some(ports))?;
+    give(Good::Containers, Some(1))?;
+    give(Good::Gpus, Some(gpus))?;
     Ok(Grant {
         resources: Resources {
-            milli_cpus: milli_cpus.and_then(|cpus| u32::try_from(cpus).ok()),
-            memory_bytes,
-            pids: Some(limits.pids),
+            milli_cpus: narrow(give(Good::Cpus, request.milli_cpus.map(u64::from))?),
+            memory_bytes: give(Good::Memory, request.memory_bytes)?,
+            pids: narrow(give(Good::Pids, request.pids.map(u64::from))?),
+            disk_bytes: give(Good::Disk, request.disk_bytes)?,
         },
-        ttl: ttl.map(Duration::from_secs),
+        ttl: give(Good::Lease, request.ttl_s)?.map(Duration::from_secs),
     })
 }
 
-struct Measure {
-    field: &'static str,
-    noun: &'static str,
-    limit: &'static str,
-    show: fn(u64) -> String,
-}
-
-impl Measure {
-    /// Returns what is asked for, or the limit where nothing is, but never more than there is.
-    fn grant(&self, asked: Option<u64>, limit: Option<u64>, there: Option<u64>) -> Result<Option<u64>> {
+impl Frame<'_> {
+    /// Returns what is asked for, or, where nothing is, what one may have: at most the limit, and of a member's
+    /// allowance an equal share for each of the containers it may have.
+    fn give(&self, good: Good, asked: Option<u64>) -> Result<Option<u64>> {
+        let bounds = self.bounds(good);
         let Some(asked) = asked else {
-            return Ok(limit.map(|limit| limit.min(there.unwrap_or(u64::MAX))));
+            let share = self.share(good);
+            let least =
+                bounds.iter().filter(|(origin, _)| *origin != Origin::Machine).map(|(_, bound)| *bound);
+            let least = least.chain(share).min();
+            let there = bounds.iter().find(|(origin, _)| *origin == Origin::Machine).map(|(_, bound)| *bound);
+            return Ok(least.map(|least| least.min(there.unwrap_or(u64::MAX))));
         };
-        if let Some(limit) = limit.filter(|&limit| asked > limit) {
-            return Err(self.over(Some(self.limit), asked, limit));
-        }
-        if let Some(there) = there.filter(|&there| asked > there) {
-            return Err(self.over(None, asked, there));
-        }
-        Ok(Some(asked))
-    }
-
-    fn over(&self, limit: Option<&'static str>, asked: u64, allowed: u64) -> ServerError {
-        ServerError::OverLimit {
-            field: self.field,
-            noun: self.noun,
-            limit,
-            asked: (self.show)(asked),
-            allowed: (self.show)(allowed),
-            over: (self.show)(asked - allowed),
+        match bounds.into_iter().find(|(_, bound)| asked > *bound) {
+            Some((origin, allowed)) => Err(ServerError::OverLimit { good, origin, asked, allowed }),
+            None => Ok(Some(asked)),
         }
     }
-}
 
-fn show_cpus(milli: u64) -> String {
-    let number = |milli: u64| match milli % 1000 {
-        0 => (milli / 1000).to_string(),
-        _ => format!("{}", milli as f64 / 1000.0),
-    };
-    counted(number(milli), if milli == 1000 { "CPU" } else { "CPUs" })
-}
+    /// Returns what bounds one container.
+    fn bounds(&self, good: Good) -> Vec<(Origin, u64)> {
+        let limits = self.limits;
+        let limit = match good {
+            Good::Containers => None,
+            Good::Cpus => limits.milli_cpus.map(u64::from),
+            Good::Memory => limits.memory.map(|size| size.0),
+            Good::Pids => Some(u64::from(limits.pids)),
+            Good::Gpus => limits.gpus.map(u64::from),
+            Good::Disk => limits.disk.map(|size| size.0),
+            Good::Ports => limits.container_ports.map(u64::from),
+            Good::Lease => limits.ttl.map(|ttl| ttl.0.as_secs()),
+        };
+        let allowed = match good {
+            Good::Lease => {
+                self.allowance.and_then(|allowance| allowance.longest_lease()).map(|ttl| ttl.as_secs())
+            }
+            good => self.allowance.and_then(|allowance| Bounds::of_member(&allowance).get(good)),
+        };
+        let total = Bounds::of_host(limits, self.totals).get(good);
+        let machine = match good {
+            Good::Cpus => Some(u64::from(self.machine.milli_cpus)),
+            Good::Memory => Some(self.machine.memory_bytes),
+            _ => None,
+        };
+        let all = [
+            (Origin::Limits, limit),
+            (Origin::Allowance, allowed),
+            (Origin::Totals, total),
+            (Origin::Machine, machine),
+        ];
+        all.into_iter().filter_map(|(origin, bound)| Some((origin, bound?))).collect()
+    }
 
-fn show_gpus(number: u64) -> String {
-    counted(number, if number == 1 { "GPU" } else { "GPUs" })
-}
+    fn share(&self, good: Good) -> Option<u64> {
+        let allowance = self.allowance?;
+        let containers = u64::from(allowance.containers?).max(1);
+        let all = Bounds::of_member(&allowance).get(good)?;
+        Some((all / containers).max(1))
+    }
 
-fn counted(number: impl Display, noun: &str) -> String {
-    format!("{number} {noun}")
+    /// Returns the longest lease there is for the caller; the host's own have no end.
+    pub(crate) fn longest_lease(&self) -> Option<Duration> {
+        let allowance = self.allowance?;
+        [self.limits.ttl.map(|ttl| ttl.0), allowance.longest_lease()].into_iter().flatten().min()
+    }
+
+    /// Returns within what a container must fit together with others.
+    pub(crate) fn scopes(&self, owner: NodeId) -> Vec<Scope> {
+        let host = Bounds::of_host(self.limits, self.totals);
+        let host = Scope { whose: Whose::Host, owner: None, bounds: host };
+        let own = |allowance: Allowance| Scope {
+            whose: Whose::Member,
+            owner: Some(owner),
+            bounds: Bounds::of_member(&allowance),
+        };
+        self.allowance.map(own).into_iter().chain([host]).collect()
+    }
 }
 
 /// Checks GPUs asked for against the limit and those the machine has, by uuid.
@@ -228,22 +277,34 @@ fn counted(number: impl Display, noun: &str) -> String {
 /// # Errors
 /// [`ServerError::OverLimit`], [`ServerError::NoGpu`].
 pub(crate) fn check_gpus(asked: &Gpus, there: &[String], limits: &LimitConfig) -> Result<()> {
-    let (wanted, missing) = match asked {
+    let missing = match asked {
         Gpus::None => return Ok(()),
-        Gpus::All => (there.len(), there.is_empty()),
-        Gpus::Count(count) => (*count as usize, *count as usize > there.len()),
-        Gpus::Ids(ids) => (ids.len(), ids.iter().any(|id| !there.contains(id))),
+        Gpus::All => there.is_empty(),
+        Gpus::Count(count) => *count as usize > there.len(),
+        Gpus::Ids(ids) => ids.iter().any(|id| !there.contains(id)),
     };
-    let measure = Measure { field: "gpus", noun: "a request", limit: "gpus", show: show_gpus };
-    measure.grant(Some(wanted as u64), limits.gpus.map(u64::from), None)?;
+    let (asked_for, allowed) = (count_gpus(asked, there.len() as u64), limits.gpus.map(u64::from));
+    if let Some(allowed) = allowed.filter(|&allowed| asked_for > allowed) {
+        let (good, origin) = (Good::Gpus, Origin::Limits);
+        return Err(ServerError::OverLimit { good, origin, asked: asked_for, allowed });
+    }
     if missing { Err(ServerError::NoGpu { asked: asked.clone(), there: there.to_vec() }) } else { Ok(()) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gx_core::units::Size;
 
     const MACHINE: Machine = Machine { milli_cpus: 4_000, memory_bytes: 8 << 30 };
+
+    fn frame<'a>(limits: &'a LimitConfig, totals: &'a TotalConfig) -> Frame<'a> {
+        Frame { limits, totals, allowance: None, machine: MACHINE }
+    }
+
+    fn granted(request: CreateRequest, limits: &LimitConfig) -> Result<Grant> {
+        grant(&request, 0, frame(limits, &TotalConfig::default()))
+    }
 
     fn request() -> CreateRequest {
         CreateRequest::new("x".parse().unwrap())
@@ -257,7 +318,7 @@ mod tests {
             ttl: Some(Span(Duration::from_secs(7_200))),
             ..LimitConfig::default()
         };
-        let refused = |request: CreateRequest| grant(&request, &limits, MACHINE).unwrap_err();
+        let refused = |request: CreateRequest| granted(request, &limits).unwrap_err();
         let error = refused(CreateRequest { memory_bytes: Some(3 << 30), ..request() });
         assert_eq!(error.to_string(), "memory of 3 GiB is 1 GiB over the limit of this host, 2 GiB");
         let error = refused(CreateRequest { milli_cpus: Some(2_000), ..request() });
@@ -270,17 +331,59 @@ mod tests {
     #[test]
     fn nobody_gets_more_than_there_is() {
         let request = CreateRequest { memory_bytes: Some(16 << 30), ..request() };
-        let error = grant(&request, &LimitConfig::default(), MACHINE).unwrap_err();
+        let error = granted(request, &LimitConfig::default()).unwrap_err();
         assert_eq!(error.to_string(), "memory of 16 GiB is 8 GiB over what this machine has, 8 GiB");
     }
 
     #[test]
     fn who_asks_for_nothing_gets_the_limits() {
         let limits = LimitConfig { memory: Some(Size(1 << 30)), pids: 64, ..LimitConfig::default() };
-        let granted = grant(&request(), &limits, MACHINE).unwrap();
+        let granted = granted(request(), &limits).unwrap();
         assert_eq!(granted.resources.memory_bytes, Some(1 << 30));
         assert_eq!((granted.resources.milli_cpus, granted.resources.pids), (None, Some(64)));
         assert_eq!(granted.ttl, None);
+    }
+
+    #[test]
+    fn a_member_is_bound_by_its_allowance_and_gets_a_share_of_it() {
+        let allowance = Allowance {
+            containers: Some(4),
+            memory: Some(Size(2 << 30)),
+            milli_cpus: Some(2_000),
+            pids: Some(400),
+            ttl: Some(Span(Duration::from_secs(3_600))),
+            ..Allowance::default()
+        };
+        let (limits, totals) = (LimitConfig::default(), TotalConfig::default());
+        let member = Frame { allowance: Some(allowance), ..frame(&limits, &totals) };
+        let granted = grant(&request(), 0, member).unwrap();
+        let expected = Resources {
+            milli_cpus: Some(500),
+            memory_bytes: Some(512 << 20),
+            pids: Some(100),
+            disk_bytes: None,
+        };
+        assert_eq!((granted.resources, granted.ttl), (expected, Some(Duration::from_secs(3_600))));
+        let error =
+            grant(&CreateRequest { memory_bytes: Some(3 << 30), ..request() }, 0, member).unwrap_err();
+        assert_eq!(error.to_string(), "memory of 3 GiB is 1 GiB over your allowance, 2 GiB");
+        let error = grant(&CreateRequest { ttl_s: Some(7_200), ..request() }, 0, member).unwrap_err();
+        assert_eq!(error.to_string(), "a lease of 2h is 1h over your allowance, 1h");
+    }
+
+    #[test]
+    fn nothing_is_more_than_all_of_the_host() {
+        let (limits, totals) = (
+            LimitConfig { container_ports: Some(2), ..LimitConfig::default() },
+            TotalConfig { memory: Some(Size(1 << 30)), ..TotalConfig::default() },
+        );
+        let host = frame(&limits, &totals);
+        assert_eq!(grant(&request(), 0, host).unwrap().resources.memory_bytes, Some(1 << 30));
+        let error = grant(&CreateRequest { memory_bytes: Some(2 << 30), ..request() }, 0, host).unwrap_err();
+        assert_eq!(error.to_string(), "memory of 2 GiB is 1 GiB over all that this host lends, 1 GiB");
+        assert!(error.hint().unwrap().contains("[server.totals]"));
+        let error = grant(&CreateRequest { extra_ports: 3, ..request() }, 0, host).unwrap_err();
+        assert_eq!(error.to_string(), "a request of 3 ports is 1 port over the limit of this host, 2 ports");
     }
 
     #[test]

@@ -5,12 +5,14 @@ use gx_core::api::{LimitSpecs, ServerSpecs};
 use gx_core::config::LimitConfig;
 
 use super::Node;
+use super::caller::Caller;
 use super::policy::Machine;
 
 impl Node {
-    /// Returns what this machine is and lends.
-    pub async fn specs(&self) -> ServerSpecs {
-        let (sample, runtimes) = tokio::join!(self.sampler.recent(), self.remembered_statuses());
+    /// Returns what this machine is and lends, and to a member what of it is theirs.
+    pub async fn specs(&self, caller: &Caller) -> ServerSpecs {
+        let (sample, runtimes, (totals, allowance)) =
+            tokio::join!(self.sampler.recent(), self.remembered_statuses(), self.totals(caller));
         ServerSpecs {
             node_id: Some(self.id()),
             version: self.version.clone(),
@@ -24,6 +26,8 @@ impl Node {
             gpus: sample.gpus,
             runtimes,
             limits: limits(&self.limits, self.machine),
+            totals,
+            allowance,
             sampled_at: sample.at,
         }
     }
@@ -41,6 +45,8 @@ fn limits(limits: &LimitConfig, machine: Machine) -> LimitSpecs {
         memory_bytes: Some(limits.memory.map_or(machine.memory_bytes, |memory| memory.0)),
         pids: Some(limits.pids),
         gpus: limits.gpus,
+        disk_bytes: limits.disk.map(|disk| disk.0),
+        ports: limits.container_ports,
         share_gpus: limits.share_gpus,
         ttl_s: limits.ttl.map(|ttl| ttl.0.as_secs()),
     }

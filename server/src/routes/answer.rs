@@ -63,9 +63,10 @@ where
     T: Serialize + Send + 'static,
     F: Future<Output = Result<T, Failure>> + Send + 'static,
 {
-    let Asks { format, caller } = asks;
+    let Asks { format, caller, trail } = asks;
     if let (Plain::Json(status), Format::Plain) = (plain, format) {
         let value = Call::begin(state, &caller, patience, call(Output::null())).result().await?;
+        trail.returned(&value);
         return Ok(json(status, &value));
     }
     let (out, items) = pipe(DEFAULT_WINDOW_BYTES);
@@ -78,13 +79,14 @@ where
         Format::Frames => Style::Frames,
         Format::Plain => Style::Plain(plain),
     };
-    let mut running = Running { items, call, first: None, style };
+    let mut running = Running { items, call, first: None, style, trail };
     if let Ok(first) = tokio::time::timeout(FIRST_ITEM, running.items.next()).await {
         running.first = Some(match first {
             Some(item) => Step::Item(item),
             None => Step::End(running.call.result().await?),
         });
     }
+    running.trail.streams();
     Ok(streamed(status, running))
 }
 
@@ -151,6 +153,7 @@ struct Running {
     call: Call,
     first: Option<Step>,
     style: Style,
+    trail: Trail,
 }
 
 /// Says to the connection that the answer is not whole.
@@ -237,9 +240,13 @@ impl Running {
     fn end(&self, result: Result<Value, Failure>) -> Next {
         let failed = result.is_err();
         let end = match result {
-            Ok(value) => End::Ok(value),
+            Ok(value) => {
+                self.trail.returned(&value);
+                self.trail.ended(None);
+                End::Ok(value)
+            }
             Err(failure) => {
-                tracing::debug!(%failure, "a call failed on the way");
+                self.trail.ended(Some(&failure));
                 End::Error(failure.api().1)
             }
         };

@@ -45,11 +45,11 @@ async fn exec(state: Arc<State>, mut request: Request) -> Result<Response, Failu
     let socket = request.socket.take().ok_or(Failure::NoWebSocket)?;
     let permit =
         state.execs.clone().try_acquire_owned().map_err(|_| Failure::TooManyExecs { limit: MAX_EXECS })?;
-    let (reference, caller) = (request.reference, request.caller);
+    let (reference, caller, lasting) = (request.reference, request.caller, request.trail.session());
     let socket = socket.max_message_size(MAX_MESSAGE_BYTES).max_frame_size(MAX_MESSAGE_BYTES);
     let serve = |socket| async move {
         session(&state, &caller, &reference, socket).await;
-        drop(permit);
+        drop((permit, lasting));
     };
     Ok(socket.on_upgrade(serve).into_response())
 }

@@ -1,8 +1,11 @@
 //! What a request may fail with, and its status. What the node says comes from [`ServerError`]; what is wrong with the
 //! request itself is here.
 
+use std::time::Duration;
+
 use gx_core::ErrorCode;
 use gx_core::api::ApiError;
+use gx_core::units::Span;
 use warp::http::header::{ALLOW, RETRY_AFTER};
 use warp::http::{HeaderValue, StatusCode};
 use warp::reply::{Reply, Response};
@@ -40,6 +43,10 @@ pub(crate) enum Failure {
     TooManyTunnels { limit: usize },
     #[error("the request cannot be read")]
     Malformed,
+    #[error("there are more requests than this host answers")]
+    TooFast { wait: Duration },
+    #[error("whoever asked is gone")]
+    Gone,
 }
 
 impl Failure {
@@ -62,9 +69,10 @@ impl Failure {
             Self::Browser => (StatusCode::FORBIDDEN, ErrorCode::PermissionDenied),
             Self::Host { .. } => (StatusCode::MISDIRECTED_REQUEST, ErrorCode::PermissionDenied),
             Self::NoWebSocket => (StatusCode::UPGRADE_REQUIRED, ErrorCode::InvalidArgument),
-            Self::TooManyExecs { .. } | Self::TooManyTunnels { .. } => {
+            Self::TooManyExecs { .. } | Self::TooManyTunnels { .. } | Self::TooFast { .. } => {
                 (StatusCode::TOO_MANY_REQUESTS, ErrorCode::ResourceExhausted)
             }
+            Self::Gone => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Cancelled),
         };
         let field = match self {
             Self::Field { field, .. } => Some(field.clone()),
@@ -72,10 +80,15 @@ impl Failure {
         };
         let hint = match self {
             Self::NoRoute { .. } => Some("/openapi.json lists what there is".to_owned()),
+            Self::TooFast { wait } => Some(format!("wait {}, and ask less often", Span(round_up(*wait)))),
+            _ => None,
+        };
+        let retry_after_ms = match self {
+            Self::TooFast { wait } => Some(u32::try_from(round_up(*wait).as_millis()).unwrap_or(u32::MAX)),
             _ => None,
         };
         let message = self.to_string();
-        (status, ApiError { code, message, hint, field, retry_after_ms: None, request_id: None })
+        (status, ApiError { code, message, hint, field, retry_after_ms, request_id: None })
     }
 
     /// Returns the answer to the request with this id.
@@ -94,6 +107,11 @@ impl Failure {
         }
         response
     }
+}
+
+/// Returns whole milliseconds, at least one.
+fn round_up(wait: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(wait.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX).max(1))
 }
 
 /// Returns the status that goes with a code.

@@ -16,7 +16,10 @@ use warp::http::{HeaderMap, HeaderValue, Method};
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
+use crate::audit::Audit;
+use crate::counters::Counters;
 use crate::node::Node;
+use crate::rates::Rates;
 
 mod answer;
 mod containers;
@@ -29,12 +32,14 @@ mod openapi;
 mod request;
 mod runtimes;
 mod specs;
+mod trail;
 mod trust;
 mod tunnel;
 
 use failure::Failure;
-use metrics::Counters;
 use request::{Body, Request, refuse_browsers, request_id};
+
+use trail::Trail;
 
 pub(crate) use request::Connection;
 
@@ -48,7 +53,9 @@ pub(crate) struct State {
     node: Arc<Node>,
     /// Turns true when the server is asked to end.
     closing: watch::Receiver<bool>,
-    counters: Counters,
+    counters: Arc<Counters>,
+    rates: Rates,
+    audit: Audit,
     execs: Arc<Semaphore>,
     tunnels: Arc<Semaphore>,
 }
@@ -57,7 +64,15 @@ impl State {
     pub(crate) fn new(node: Arc<Node>, closing: watch::Receiver<bool>) -> Arc<Self> {
         let execs = Arc::new(Semaphore::new(MAX_EXECS));
         let tunnels = Arc::new(Semaphore::new(MAX_TUNNELS));
-        Arc::new(Self { node, closing, counters: Counters::default(), execs, tunnels })
+        let config = node.server_config();
+        let rates = Rates::new(&config.rates, Instant::now());
+        let audit = Audit::new(node.data(), config.audit);
+        Arc::new(Self { node, closing, counters: Arc::default(), rates, audit, execs, tunnels })
+    }
+
+    /// Returns the server's figures.
+    pub(crate) fn counters(&self) -> &Arc<Counters> {
+        &self.counters
     }
 }
 
@@ -147,8 +162,9 @@ pub(crate) fn all(state: Arc<State>) -> impl Filter<Extract = (Response,), Error
         .then(move |method: Method, path: warp::path::FullPath, query, headers, host, socket, from, body| {
             let connection: Connection = Option::unwrap_or_default(from);
             let caller = state.node.caller(connection.identity);
-            let body = boxed(body);
-            let request = Request { caller, reference: String::new(), query, headers, body, socket };
+            let (body, id) = (boxed(body), request_id(&headers));
+            let trail = Trail::begin(&state, id, caller.clone(), connection.from.clone());
+            let request = Request { caller, reference: String::new(), query, headers, body, socket, trail };
             handle(state.clone(), method, path.as_str().to_owned(), host, connection, request)
         })
         .recover(async |_: Rejection| {
@@ -169,48 +185,41 @@ async fn handle(
     connection: Connection,
     request: Request,
 ) -> Response {
-    let began = Instant::now();
-    let id = request_id(&request.headers);
-    let result = match refuse_browsers(&request.headers, host.as_deref(), connection.identity) {
-        Ok(()) => route(state.clone(), method.as_str(), &path, request).await,
-        Err(failure) => Err(failure),
+    let trail = request.trail.clone();
+    let answer = async {
+        let found = find(method.as_str(), &path);
+        if let Ok((route, reference)) = &found {
+            trail.leads_to(route, reference);
+        }
+        // Before anything else is done for who asks too often.
+        let taken = state.rates.take(&request.caller, connection.address(), Instant::now());
+        taken.map_err(|wait| Failure::TooFast { wait })?;
+        refuse_browsers(&request.headers, host.as_deref(), connection.identity)?;
+        let (route, reference) = found?;
+        (route.handler)(state.clone(), Request { reference, ..request }).await
     };
-    if let Err(failure) = &result {
-        log_failure(&id, failure);
-    }
-    let mut response = result.unwrap_or_else(|failure| failure.response(&id));
-    let status = response.status().as_u16();
-    state.counters.count(status);
-    let from = connection.from;
-    tracing::debug!(request = id, from, %method, path, status, ms = began.elapsed().as_millis() as u64, "answered");
-    response.headers_mut().insert(REQUEST_ID, HeaderValue::from_str(&id).expect("an id is visible ASCII"));
+    let mut response = match answer.await {
+        Ok(response) => {
+            trail.answered(response.status(), None);
+            response
+        }
+        Err(failure) => {
+            let response = failure.response(trail.id());
+            trail.answered(response.status(), Some(&failure));
+            response
+        }
+    };
+    let id = HeaderValue::from_str(trail.id()).expect("an id is visible ASCII");
+    response.headers_mut().insert(REQUEST_ID, id);
     response
 }
 
-/// Logs the whole story: the client is told only part of it.
-fn log_failure(id: &str, failure: &Failure) {
-    use std::error::Error;
-    let source = failure.source().map(ToString::to_string).unwrap_or_default();
-    if failure.api().0.is_server_error() {
-        tracing::warn!(request = id, %failure, source, "failed");
-    } else {
-        tracing::debug!(request = id, %failure, source, "refused");
-    }
-}
-
-async fn route(
-    state: Arc<State>,
-    method: &str,
-    path: &str,
-    mut request: Request,
-) -> Result<Response, Failure> {
-    let fitting: Vec<(&Route, String)> =
+/// Finds the route of a request, and what it refers to.
+fn find(method: &str, path: &str) -> Result<(&'static Route, String), Failure> {
+    let mut fitting: Vec<(&Route, String)> =
         table().filter_map(|route| Some((route, reference_in(route.path, path)?))).collect();
-    match fitting.iter().find(|(route, _)| route.method == method) {
-        Some((route, reference)) => {
-            request.reference = reference.clone();
-            (route.handler)(state, request).await
-        }
+    match fitting.iter().position(|(route, _)| route.method == method) {
+        Some(at) => Ok(fitting.swap_remove(at)),
         None if fitting.is_empty() => Err(Failure::NoRoute { path: path.chars().take(200).collect() }),
         None => {
             let allowed = fitting.iter().map(|(route, _)| route.method).collect();

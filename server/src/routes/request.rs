@@ -1,6 +1,6 @@
 //! Requests: who sent them from where, what is in query and body, and what is wrong with them before the node is asked.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use warp::http::header::{ACCEPT, CONTENT_TYPE, ORIGIN};
 use warp::ws::Ws;
 
 use super::failure::Failure;
+use super::trail::Trail;
 use crate::node::{Caller, Identity};
 
 /// The longest JSON body, in bytes.
@@ -33,8 +34,15 @@ pub(crate) type Body = Pin<Box<dyn Stream<Item = Result<Bytes, warp::Error>> + S
 pub(crate) struct Connection {
     /// Who is at the other end.
     pub(crate) identity: Identity,
-    /// Where from; only for people to read.
+    /// Where from, as `ADDRESS:PORT`.
     pub(crate) from: String,
+}
+
+impl Connection {
+    /// Returns the address it is from.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.from.parse().ok().map(|from: SocketAddr| from.ip())
+    }
 }
 
 impl Default for Connection {
@@ -54,6 +62,8 @@ pub(crate) struct Request {
     pub(crate) body: Body,
     /// There if the request asks for a WebSocket.
     pub(crate) socket: Option<Ws>,
+    /// What becomes of it.
+    pub(crate) trail: Trail,
 }
 
 /// How a client wants its answer.
@@ -65,16 +75,17 @@ pub(crate) enum Format {
     Plain,
 }
 
-/// Who wants an answer, and how.
+/// Who wants an answer, and how; and where it is noted what becomes of it.
 pub(crate) struct Asks {
     pub(crate) format: Format,
     pub(crate) caller: Caller,
+    pub(crate) trail: Trail,
 }
 
 impl Request {
     /// Returns who wants the answer, and how.
     pub(crate) fn asks(&self) -> Asks {
-        Asks { format: self.format(), caller: self.caller.clone() }
+        Asks { format: self.format(), caller: self.caller.clone(), trail: self.trail.clone() }
     }
 
     /// Returns how the client wants its answer.

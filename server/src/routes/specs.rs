@@ -24,5 +24,5 @@ pub(super) const ROUTES: &[Route] = &[Route {
 
 async fn server_specs(state: Arc<State>, request: Request) -> Result<Response, Failure> {
     authorize(&request.caller, Verb::Describe, None)?;
-    Ok(json(StatusCode::OK, &state.node.specs().await))
+    Ok(json(StatusCode::OK, &state.node.specs(&request.caller).await))
 }

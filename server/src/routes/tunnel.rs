@@ -48,6 +48,7 @@ async fn tunnel(state: Arc<State>, mut request: Request, service: Service) -> Re
     let permit = permit.map_err(|_| Failure::TooManyTunnels { limit: MAX_TUNNELS })?;
     let (stream, inside) = state.node.tunnel(&request.caller, &request.reference, service).await?;
     let socket = socket.max_message_size(MAX_MESSAGE_BYTES).max_frame_size(MAX_MESSAGE_BYTES);
+    let lasting = request.trail.session();
     let (mut closing, node, caller) = (state.closing.clone(), state.node.clone(), request.caller);
     let serve = |socket| async move {
         let cut = async {
@@ -57,7 +58,7 @@ async fn tunnel(state: Arc<State>, mut request: Request, service: Service) -> Re
             }
         };
         bridge(socket, stream, cut, Pulse::default()).await;
-        drop((permit, inside));
+        drop((permit, inside, lasting));
     };
     Ok(socket.on_upgrade(serve).into_response())
 }

@@ -169,7 +169,7 @@ async fn specs_cost_a_server_nothing() {
     until("both are asked", async || host.probes.values().all(|probe| probe.calls("health") == 1)).await;
     let asking = tokio::spawn({
         let node = host.node.clone();
-        async move { node.specs().await }
+        async move { node.specs(&Caller::Host).await }
     });
     host.probes["b"].open("health");
     let specs = asking.await.unwrap();
@@ -177,7 +177,7 @@ async fn specs_cost_a_server_nothing() {
         specs.runtimes.iter().map(|runtime| (runtime.name.as_str(), runtime.default)).collect();
     assert_eq!(told, [("a", false), ("b", true)]);
     for _ in 0..100 {
-        assert_eq!(host.node.specs().await.sampled_at, specs.sampled_at);
+        assert_eq!(host.node.specs(&Caller::Host).await.sampled_at, specs.sampled_at);
     }
     assert!(host.probes.values().all(|probe| probe.calls("health") == 1), "neither is asked for the specs");
     tasks.iter().for_each(tokio::task::JoinHandle::abort);

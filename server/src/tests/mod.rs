@@ -7,6 +7,7 @@ mod door;
 mod idle;
 mod join;
 mod life;
+mod limits;
 mod probe;
 mod refer;
 mod removal;
@@ -14,6 +15,7 @@ mod rotation;
 mod routes;
 mod shipped;
 mod strangers;
+mod trail;
 mod tunnel;
 mod way;
 mod whole;
@@ -109,9 +111,14 @@ fn no_plugins(data: &Path) -> HostOptions {
 
 /// Returns a node that the host lends to, within the host's own limits.
 pub(crate) fn member(number: u8) -> Caller {
+    lent(number, Allowance::default())
+}
+
+/// Returns a node that the host lends so much to.
+fn lent(number: u8, allowance: Allowance) -> Caller {
     let id = NodeId::from_bytes([number; 32]);
     let since = Timestamp::from_unix(0);
-    Caller::Member(Arc::new(Member { id, name: None, since, until: None, allowance: Allowance::default() }))
+    Caller::Member(Arc::new(Member { id, name: None, since, until: None, allowance }))
 }
 
 /// Returns a request for a container that runs until it is stopped.

@@ -72,6 +72,20 @@ impl Served {
     }
 }
 
+/// Has a command run on a host, ends the host, and returns what its audit log has of that.
+pub(super) async fn logged_session() -> Vec<gx_core::audit::AuditEntry> {
+    let served = Served::new().await;
+    served.create(named("web")).await.unwrap();
+    let (_, input) = input();
+    served.client.exec("web", exec_spec(&["true"]), input, Output::null()).await.unwrap();
+    let path = served.host.node.data().join("audit.log");
+    served.stop.send(()).unwrap();
+    served.running.await.unwrap().unwrap();
+    let text = std::fs::read_to_string(path).unwrap();
+    let all = text.lines().map(|line| serde_json::from_str::<gx_core::audit::AuditEntry>(line).unwrap());
+    all.filter(|entry| entry.verb.starts_with("GET")).collect()
+}
+
 fn exec_spec(words: &[&str]) -> ExecSpec {
     ExecSpec { argv: argv(words), ..ExecSpec::default() }
 }

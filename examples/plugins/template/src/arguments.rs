@@ -103,7 +103,12 @@ mod tests {
 
     #[test]
     fn limits_and_security_are_handed_on() {
-        let resources = Resources { milli_cpus: Some(1_500), memory_bytes: Some(64), pids: Some(7) };
+        let resources = Resources {
+            milli_cpus: Some(1_500),
+            memory_bytes: Some(64),
+            pids: Some(7),
+            ..Resources::default()
+        };
         let security = Security { capabilities: Some(vec!["CHOWN".to_owned()]), ..Security::default() };
         let made = create(&ContainerSpec { resources, security, ..spec() }).join(" ");
         assert!(made.contains("--cpus 1.500 --pids-limit 7 --memory 64 --memory-swap 64"), "{made}");

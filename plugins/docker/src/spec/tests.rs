@@ -19,6 +19,7 @@ fn the_defaults_give_nothing_beyond_the_image() {
     let host = body.host_config.unwrap();
     assert_eq!(host.security_opt, Some(vec!["no-new-privileges".to_owned()]));
     assert_eq!((host.memory, host.nano_cpus, host.pids_limit), (None, None, None));
+    assert_eq!(host.storage_opt, None, "an engine that cannot bound refuses even to be asked");
     assert_eq!((host.cap_drop, host.device_requests, host.privileged), (None, None, None));
     assert_eq!(host.restart_policy.unwrap().name, Some(RestartPolicyNameEnum::NO));
 }
@@ -33,10 +34,16 @@ fn an_empty_entry_point_removes_the_images() {
 
 #[test]
 fn limits_leave_no_swap() {
-    let resources = Resources { milli_cpus: Some(1500), memory_bytes: Some(64 << 20), pids: Some(9) };
+    let resources = Resources {
+        milli_cpus: Some(1500),
+        memory_bytes: Some(64 << 20),
+        pids: Some(9),
+        disk_bytes: Some(1 << 30),
+    };
     let host = host(ContainerSpec { resources, ..spec() });
     assert_eq!((host.memory, host.memory_swap), (Some(64 << 20), Some(64 << 20)));
     assert_eq!((host.nano_cpus, host.pids_limit), (Some(1_500_000_000), Some(9)));
+    assert_eq!(host.storage_opt.unwrap()["size"], "1073741824");
 }
 
 #[test]

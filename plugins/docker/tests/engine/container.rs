@@ -248,7 +248,12 @@ async fn a_process_gets_what_was_asked_for() {
             user: Some("7:7".to_owned()),
             workdir: Some("/tmp".to_owned()),
             env: [("A".to_owned(), "b c".to_owned())].into(),
-            resources: Resources { milli_cpus: Some(500), memory_bytes: Some(64 << 20), pids: Some(20) },
+            resources: Resources {
+                milli_cpus: Some(500),
+                memory_bytes: Some(64 << 20),
+                pids: Some(20),
+                ..Resources::default()
+            },
             security: Security { capabilities: Some(vec![]), read_only_root: true, ..Security::default() },
             ..spec(&[])
         },

@@ -107,7 +107,12 @@ async fn the_spec_is_what_the_process_sees() {
 async fn limits_and_security_hold() {
     let podman = podman!();
     let mut spec = shell("sleep 1000");
-    spec.resources = Resources { milli_cpus: Some(500), memory_bytes: Some(64 << 20), pids: Some(20) };
+    spec.resources = Resources {
+        milli_cpus: Some(500),
+        memory_bytes: Some(64 << 20),
+        pids: Some(20),
+        ..Resources::default()
+    };
     spec.security = Security {
         no_new_privileges: true,
         capabilities: Some(vec!["CHOWN".to_owned(), "SETUID".to_owned()]),

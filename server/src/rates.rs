@@ -1,0 +1,145 @@
+//! How many requests of whom are answered, in bounded memory. Pure: the time is an argument.
+//!
+//! Each caller has a bucket of tokens, as in the generic cell rate algorithm (ITU-T I.371, annex A): what is kept of one
+//! is just when it will be full again. A full bucket is as good as none, so those are dropped when there are too many;
+//! when none can be, whoever is new shares one with all others that are.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU32;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use gx_core::NodeId;
+use gx_core::config::RateConfig;
+
+use crate::node::Caller;
+
+/// Buckets of each kind of caller: some hundreds of kilobytes.
+const CAPACITY: usize = 4_096;
+/// How often full buckets are looked for at most: a look goes through all of them.
+const SWEEP: Duration = Duration::from_millis(100);
+
+/// So many at once, and one more each interval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rate {
+    interval: Duration,
+    burst: u32,
+}
+
+impl Rate {
+    pub(crate) fn new(per_second: NonZeroU32, burst: NonZeroU32) -> Self {
+        Self { interval: Duration::from_secs(1) / per_second.get(), burst: burst.get() }
+    }
+}
+
+/// A bucket of tokens: when it is full again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bucket(Instant);
+
+impl Bucket {
+    /// Makes a full one.
+    pub(crate) fn full(now: Instant) -> Self {
+        Self(now)
+    }
+
+    /// Takes a token.
+    ///
+    /// # Errors
+    /// How long it is until there is one.
+    pub(crate) fn take(&mut self, rate: Rate, now: Instant) -> Result<(), Duration> {
+        let missing = self.0.saturating_duration_since(now);
+        let most = rate.interval * (rate.burst - 1);
+        if missing > most {
+            return Err(missing - most);
+        }
+        self.0 = now + missing + rate.interval;
+        Ok(())
+    }
+
+    fn is_full(&self, now: Instant) -> bool {
+        self.0 <= now
+    }
+}
+
+/// A bucket for each of many callers.
+#[derive(Debug)]
+struct Limiter<K> {
+    rate: Rate,
+    capacity: usize,
+    buckets: HashMap<K, Bucket>,
+    /// For those who have none of their own.
+    shared: Bucket,
+    swept: Instant,
+}
+
+impl<K: Hash + Eq> Limiter<K> {
+    fn new(rate: Rate, capacity: usize, now: Instant) -> Self {
+        Self { rate, capacity, buckets: HashMap::new(), shared: Bucket::full(now), swept: now }
+    }
+
+    fn take(&mut self, key: K, now: Instant) -> Result<(), Duration> {
+        if let Some(bucket) = self.buckets.get_mut(&key) {
+            return bucket.take(self.rate, now);
+        }
+        if self.buckets.len() >= self.capacity && now.saturating_duration_since(self.swept) >= SWEEP {
+            self.buckets.retain(|_, bucket| !bucket.is_full(now));
+            self.swept = now;
+        }
+        if self.buckets.len() >= self.capacity {
+            return self.shared.take(self.rate, now);
+        }
+        self.buckets.entry(key).or_insert(Bucket::full(now)).take(self.rate, now)
+    }
+}
+
+/// Where strangers come from: an address, or a network of 64 bits of IPv6, as one subscriber has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Network(Option<IpAddr>);
+
+impl Network {
+    fn of(address: Option<IpAddr>) -> Self {
+        Self(address.map(|address| match address.to_canonical() {
+            IpAddr::V4(address) => IpAddr::V4(address),
+            IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        }))
+    }
+}
+
+/// The rates of all callers.
+#[derive(Debug)]
+pub(crate) struct Rates {
+    members: Mutex<Limiter<NodeId>>,
+    strangers: Mutex<Limiter<Network>>,
+}
+
+impl Rates {
+    pub(crate) fn new(config: &RateConfig, now: Instant) -> Self {
+        let members = Rate::new(config.member_per_second, config.member_burst);
+        let strangers = Rate::new(config.stranger_per_second, config.stranger_burst);
+        Self {
+            members: Mutex::new(Limiter::new(members, CAPACITY, now)),
+            strangers: Mutex::new(Limiter::new(strangers, CAPACITY, now)),
+        }
+    }
+
+    /// Counts a request. Strangers count by where they come from, whatever keys they show: keys cost nothing.
+    ///
+    /// # Errors
+    /// How long the caller has to wait.
+    pub(crate) fn take(&self, caller: &Caller, from: Option<IpAddr>, now: Instant) -> Result<(), Duration> {
+        match caller {
+            Caller::Host => Ok(()),
+            Caller::Member(member) => {
+                self.members.lock().unwrap_or_else(PoisonError::into_inner).take(member.id, now)
+            }
+            Caller::Stranger(_) => {
+                self.strangers.lock().unwrap_or_else(PoisonError::into_inner).take(Network::of(from), now)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
