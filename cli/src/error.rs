@@ -305,9 +305,11 @@ impl From<ServerError> for CliError {
             | ServerError::Unlisted { .. }
             | ServerError::NoAnswer { .. }
             | ServerError::GpusUnknown { .. }
+            | ServerError::NoFirewall { .. }
             | ServerError::Slow { .. } => Kind::Engine,
             ServerError::Runtime { error, .. } => kind_of(error.code, error.field.as_deref()),
             ServerError::OverLimit { .. }
+            | ServerError::OverPolicy { .. }
             | ServerError::LeaseLimit { .. }
             | ServerError::PortOutside { .. }
             | ServerError::AddressOutside { .. }

@@ -15,7 +15,9 @@ use crate::id::PluginName;
 use crate::units::{Size, Span};
 
 mod error;
+mod policy;
 pub use error::{ConfigError, closest};
+pub use policy::{ImagePattern, PolicyConfig};
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -67,6 +69,8 @@ pub struct ServerConfig {
     pub data: Option<PathBuf>,
     /// What is lent at most.
     pub limits: LimitConfig,
+    /// What members may do with the engines and the network.
+    pub policy: PolicyConfig,
 }
 
 impl Default for ServerConfig {
@@ -78,6 +82,7 @@ impl Default for ServerConfig {
             insecure: false,
             data: None,
             limits: LimitConfig::default(),
+            policy: PolicyConfig::default(),
         }
     }
 }

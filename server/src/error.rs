@@ -186,6 +186,22 @@ pub enum ServerError {
         /// The limit.
         limit: u32,
     },
+    /// More than the host lets members have.
+    #[error("members of this host may not have {what}")]
+    OverPolicy {
+        /// The request's field.
+        field: &'static str,
+        /// The key in `[server.policy]`.
+        key: &'static str,
+        /// What was asked for.
+        what: String,
+    },
+    /// Members' containers cannot be closed off from the host and from one another.
+    #[error("members' containers cannot be closed off here: {why}")]
+    NoFirewall {
+        /// Why.
+        why: String,
+    },
     /// A port on the host that containers may not have.
     #[error("host port {port} is outside the range of this host, {}-{}", .range.first, .range.last)]
     PortOutside {
@@ -365,6 +381,7 @@ impl ServerError {
             Self::NoImage { pull, .. } => pull.as_ref().map_or(ErrorCode::NotFound, |error| error.code),
             Self::Ambiguous { .. } | Self::Invalid { .. } => ErrorCode::InvalidArgument,
             Self::OverLimit { .. }
+            | Self::OverPolicy { .. }
             | Self::LeaseLimit { .. }
             | Self::PortOutside { .. }
             | Self::AddressOutside { .. } => ErrorCode::PermissionDenied,
@@ -372,6 +389,7 @@ impl ServerError {
                 ErrorCode::ResourceExhausted
             }
             Self::NoGpu { .. }
+            | Self::NoFirewall { .. }
             | Self::ForeignImage { .. }
             | Self::NoSsh { .. }
             | Self::Refused { .. }
@@ -395,7 +413,7 @@ impl ServerError {
             Self::UnknownRuntime { .. } => Some("runtime".to_owned()),
             Self::NoImage { .. } | Self::ForeignImage { .. } => Some("image".to_owned()),
             Self::NoSsh { .. } => Some("ssh_keys".to_owned()),
-            Self::OverLimit { field, .. } => Some((*field).to_owned()),
+            Self::OverLimit { field, .. } | Self::OverPolicy { field, .. } => Some((*field).to_owned()),
             Self::LeaseLimit { .. } => Some("by_s".to_owned()),
             Self::PortOutside { .. } | Self::AddressOutside { .. } | Self::NoFreePort { .. } => {
                 Some("ports".to_owned())
@@ -414,6 +432,7 @@ impl ServerError {
             | Self::Ambiguous { .. }
             | Self::NoLease { .. }
             | Self::LeaseOver { .. }
+            | Self::NoFirewall { .. }
             | Self::NotRunning { .. }
             | Self::NoService { .. }
             | Self::Unpublished { .. }
@@ -458,6 +477,14 @@ impl ServerError {
             Self::OverLimit { limit: Some(limit), allowed, .. } => {
                 Some(format!("ask for at most {allowed}, or raise `{limit}` in [server.limits] on the host"))
             }
+            Self::OverPolicy { key, .. } => {
+                Some(format!("what members may have is `{key}` in [server.policy] on the host"))
+            }
+            Self::NoFirewall { .. } => Some(
+                "the host needs nftables, an engine of its own, and gx serve as root; or `firewall = false` in \
+                 [server.policy] where something else closes them off"
+                    .to_owned(),
+            ),
             Self::OverLimit { limit: None, allowed, .. } => Some(format!("ask for at most {allowed}")),
             Self::NoLease { .. } => {
                 Some("it stays until it is removed: there is nothing to extend".to_owned())

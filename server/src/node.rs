@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gx_core::api::{ContainerInfo, ContainerList};
-use gx_core::config::{Config, LimitConfig};
+use gx_core::config::{Config, LimitConfig, PolicyConfig};
 use gx_core::runtime::{ExecSpec, LogOptions, RemoveOptions, StopOptions};
 use gx_core::stream::{Input, Output};
 use gx_core::{ContainerId, Exit, NodeId, PluginName, Runtime};
@@ -25,16 +25,19 @@ mod caller;
 mod containers;
 mod create;
 mod extend;
+mod firewall;
 mod gpus;
 mod guest;
 mod guest_program;
 mod health;
 mod idle;
+mod image_policy;
 mod images;
 mod lease;
 mod lock;
 mod make;
 mod names;
+mod network;
 mod nvml;
 mod passwd;
 mod platform;
@@ -83,6 +86,9 @@ pub struct NodeOptions {
 pub struct Node {
     key: NodeKey,
     limits: LimitConfig,
+    policy: Arc<PolicyConfig>,
+    firewall: firewall::Firewall,
+    networks: network::Able,
     machine: policy::Machine,
     data: PathBuf,
     version: String,
@@ -127,9 +133,14 @@ impl Node {
         let NodeOptions { config, plugins, data, version } = options;
         make_private_folder(&data)?;
         let plugins = PluginHost::open(plugins).map_err(|error| ServerError::Plugins(Box::new(error)))?;
+        let key = gx_identity::open(&data)?;
+        let policy = Arc::new(config.server.policy);
         Ok(Arc::new(Self {
-            key: gx_identity::open(&data)?,
+            firewall: firewall::Firewall::new(key.id(), policy.clone()),
+            key,
             limits: config.server.limits,
+            policy,
+            networks: Default::default(),
             machine: sample::machine(),
             runtimes: Arc::new(runtimes::Runtimes::new(built_in, plugins, &data)),
             creating: lock::CreatingLock::new(&data),
@@ -208,6 +219,7 @@ impl Node {
     /// Those of a reference; [`ServerError::Runtime`].
     pub async fn start(&self, caller: &Caller, reference: &str) -> Result<ContainerInfo> {
         let found = self.resolve(caller, reference).await?;
+        self.close_off(&found.container).await?;
         found.runtime.start(found.container.id.clone()).await.map_err(ServerError::of(&found.name))?;
         let started = self.inspect(&found).await?;
         self.idle.learn(&started);
@@ -247,6 +259,7 @@ impl Node {
         let id = found.container.id.clone();
         found.runtime.remove(id.clone(), options).await.map_err(ServerError::of(&found.name))?;
         self.extensions.forget(&found.name, &id);
+        network::leave(&found.name, &found.runtime, &found.container.labels).await;
         tracing::info!(container = containers::name_of(&found.container), runtime = %found.name, "removed");
         Ok(id)
     }

@@ -11,6 +11,7 @@
 //! | `desktop` | a desktop in a VNC client and in a browser, `browser` |
 //! | `runtimes` | every runtime keeps every promise, in this process and in a child |
 //! | `idle` | containers that nobody uses are stopped, and those that are used are not |
+//! | `isolation` | members' containers reach neither one another nor the host, on both engines |
 //! | `leases` | leases are made longer, and end |
 //! | `messages` | what a user reads when something is wrong, word for word |
 //! | `plugins` | bad and misbehaving plugins |
@@ -35,6 +36,7 @@ mod generated;
 mod gpus;
 mod idle;
 mod imaginary;
+mod isolation;
 mod leases;
 mod messages;
 mod plugins;

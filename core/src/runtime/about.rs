@@ -57,6 +57,8 @@ pub enum Feature {
     Gpus,
     /// Limits of CPU, memory and processes hold.
     Limits,
+    /// [`ContainerSpec::network`](crate::ContainerSpec::network) holds, and `remove_network`.
+    Networks,
     /// `Exit::oom_killed` can be trusted.
     OomReport,
     /// Real processes: commands, exit codes and signals are those of a kernel (a mock's are scripted).

@@ -28,6 +28,7 @@ pub(crate) fn capabilities() -> Capabilities {
         F::Copy,
         F::Events,
         F::Ports,
+        F::Networks,
         F::Gpus,
         F::Processes,
     ];

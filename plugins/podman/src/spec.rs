@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use gx_core::plugin::*;
 use serde::Serialize;
 
+use crate::network::Attached;
+
 /// The label that keeps an image's name as it was asked for: Podman itself keeps only what it became
 /// (`busybox` → `localhost/busybox:latest`). It is left out of what gx is told.
 pub(crate) const ASKED_IMAGE: &str = "gx.podman.image";
@@ -45,6 +47,8 @@ pub(crate) struct SpecGenerator<'a> {
     httpproxy: bool,
     /// Podman would treat an image whose command is `init` or systemd in a way of its own.
     systemd: &'static str,
+    #[serde(flatten)]
+    pub(crate) network: Attached<'a>,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -123,6 +127,7 @@ impl<'a> SpecGenerator<'a> {
             log_configuration: LogConfiguration { driver: "k8s-file", size: log_max_bytes },
             httpproxy: false,
             systemd: "false",
+            network: Attached::default(),
         }
     }
 }
