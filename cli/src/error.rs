@@ -311,10 +311,12 @@ impl From<ServerError> for CliError {
             | ServerError::NoAnswer { .. }
             | ServerError::GpusUnknown { .. }
             | ServerError::NoDiskLimit { .. }
+            | ServerError::NoFirewall { .. }
             | ServerError::Slow { .. } => Kind::Engine,
             ServerError::Runtime { error, .. } => kind_of(error.code, error.field.as_deref()),
             ServerError::Trust(_) => kind_of(error.code(), error.field().as_deref()),
             ServerError::OverLimit { .. }
+            | ServerError::OverPolicy { .. }
             | ServerError::LeaseLimit { .. }
             | ServerError::PortOutside { .. }
             | ServerError::AddressOutside { .. }

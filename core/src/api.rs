@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::container::{ContainerState, Exit, Gpus, PortMapping, PortRequest, Protocol};
 use crate::id::{ContainerId, ContainerName, NodeId, PluginName, Timestamp};
 use crate::image::{Image, ImageRef};
+use crate::network::NetworkMode;
 use crate::runtime::{Capabilities, ErrorCode, Health, RuntimeInfo};
 use crate::secret::Secret;
 
@@ -199,6 +200,9 @@ pub struct CreateRequest {
     /// Makes nothing where the container could not be logged in to by SSH; else it is then made without.
     #[serde(default)]
     pub require_ssh: bool,
+    /// How far it reaches; `None` is as far as the host allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkMode>,
     /// When to fetch the image.
     #[serde(default)]
     pub pull: PullPolicy,
@@ -233,6 +237,7 @@ impl CreateRequest {
             no_guest: false,
             ssh_keys: Vec::new(),
             require_ssh: false,
+            network: None,
             pull: PullPolicy::Missing,
             dry_run: false,
         }

@@ -17,10 +17,12 @@ use crate::units::{Size, Span};
 
 mod audit;
 mod error;
+mod policy;
 mod rates;
 mod totals;
 pub use audit::AuditConfig;
 pub use error::{ConfigError, closest};
+pub use policy::{ImagePattern, PolicyConfig};
 pub use rates::RateConfig;
 pub use totals::TotalConfig;
 
@@ -85,6 +87,8 @@ pub struct ServerConfig {
     pub rates: RateConfig,
     /// The log of who did what.
     pub audit: AuditConfig,
+    /// What members may do with the engines and the network.
+    pub policy: PolicyConfig,
 }
 
 impl Default for ServerConfig {
@@ -101,6 +105,7 @@ impl Default for ServerConfig {
             member: Allowance::default(),
             rates: RateConfig::default(),
             audit: AuditConfig::default(),
+            policy: PolicyConfig::default(),
         }
     }
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{ContainerId, ContainerName, ParseIdError, Timestamp};
 use crate::image::ImageRef;
+use crate::network::NetworkSpec;
 
 /// The labels by which containers of gx are known. **The engine is the state**: there is no second list.
 pub mod label {
@@ -50,6 +51,9 @@ pub mod label {
     pub const LABELS: &str = "gx.labels";
     /// The name its owner gave it (the engine's name has a prefix).
     pub const NAME: &str = "gx.name";
+    /// The name of the network of its owner's that it is attached to; a container without it, or with nothing in it,
+    /// is in the engine's own, or in none.
+    pub const NETWORK: &str = "gx.network";
     /// When it was asked for, RFC 3339.
     pub const CREATED: &str = "gx.created";
     /// When its lease ends, RFC 3339.
@@ -105,6 +109,9 @@ pub struct ContainerSpec {
     /// What it may do.
     #[serde(default)]
     pub security: Security,
+    /// What it is attached to; `None` is the engine's own network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkSpec>,
 }
 
 impl ContainerSpec {
@@ -125,6 +132,7 @@ impl ContainerSpec {
             ports: Vec::new(),
             gpus: Gpus::None,
             security: Security::default(),
+            network: None,
         }
     }
 

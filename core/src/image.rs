@@ -46,6 +46,81 @@ impl ImageRef {
     }
 }
 
+impl ImageRef {
+    /// Returns whether an engine may take this for the id of an image, or the beginning of one, whatever that
+    /// image's name is.
+    pub fn may_be_id(&self) -> bool {
+        let hex = |text: &str| text.bytes().all(|b| b.is_ascii_hexdigit());
+        hex(&self.0) || self.0.strip_prefix("sha256:").is_some_and(hex)
+    }
+}
+
+/// Where an image without a registry in its name comes from, and the folder there of one without any.
+const HUB: (&str, &str) = ("docker.io", "library/");
+/// Other names of the same registry.
+const HUB_ALIASES: [&str; 2] = ["index.docker.io", "registry-1.docker.io"];
+
+/// An image's name in full, with what the short form leaves out, as the distribution project's `reference` package
+/// completes it. Two references to one image have one such name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QualifiedImage {
+    /// The registry: `HOST` or `HOST:PORT`, in lower case.
+    pub registry: String,
+    /// The name there.
+    pub path: String,
+    /// The tag, if one was given.
+    pub tag: Option<String>,
+    /// The digest, if one was given.
+    pub digest: Option<String>,
+}
+
+impl QualifiedImage {
+    /// Returns the full name of an image.
+    pub fn of(image: &ImageRef) -> Self {
+        let (repository, tag, digest) = split(&image.0);
+        let Repository { registry, path } = Self::qualify(repository);
+        Self { registry, path, tag: tag.map(str::to_owned), digest: digest.map(str::to_owned) }
+    }
+
+    /// Returns the registry and the name there.
+    pub fn repository(&self) -> String {
+        format!("{}/{}", self.registry, self.path)
+    }
+
+    /// Completes the part before the tag.
+    pub(crate) fn qualify(repository: &str) -> Repository {
+        let (registry, path) = match repository.split_once('/') {
+            Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => {
+                (host.to_ascii_lowercase(), path)
+            }
+            _ => (HUB.0.to_owned(), repository),
+        };
+        let registry = if HUB_ALIASES.contains(&registry.as_str()) { HUB.0.to_owned() } else { registry };
+        let folder = if registry == HUB.0 && !path.contains('/') { HUB.1 } else { "" };
+        Repository { registry, path: format!("{folder}{path}") }
+    }
+}
+
+impl From<QualifiedImage> for ImageRef {
+    fn from(image: QualifiedImage) -> Self {
+        let tag = image.tag.as_ref().map(|tag| format!(":{tag}")).unwrap_or_default();
+        let digest = image.digest.as_ref().map(|digest| format!("@{digest}")).unwrap_or_default();
+        Self(format!("{}{tag}{digest}", image.repository()))
+    }
+}
+
+/// A registry, and a name there.
+pub(crate) struct Repository {
+    registry: String,
+    path: String,
+}
+
+impl Repository {
+    pub(crate) fn join(self) -> String {
+        format!("{}/{}", self.registry, self.path)
+    }
+}
+
 fn split(text: &str) -> (&str, Option<&str>, Option<&str>) {
     let (rest, digest) = match text.split_once('@') {
         Some((rest, digest)) => (rest, Some(digest)),
@@ -183,6 +258,16 @@ mod tests {
     }
 
     #[test]
+    fn a_full_name_says_what_the_short_one_means() {
+        let full = |text: &str| ImageRef::from(QualifiedImage::of(&text.parse().unwrap())).to_string();
+        assert_eq!(full("debian"), "docker.io/library/debian");
+        assert_eq!(full("acme/x:1"), "docker.io/acme/x:1");
+        assert_eq!(full("Index.Docker.io/x"), "docker.io/library/x");
+        assert_eq!(full("localhost/x"), "localhost/x");
+        assert_eq!(full("quay.io:443/x"), "quay.io:443/x");
+    }
+
+    #[test]
     fn bad_references_are_refused() {
         for bad in ["", "A", "-x", "a//b", "a b", "x:", "x@sha256:12", "../x", "x;rm", "x:\u{202e}"] {
             assert!(bad.parse::<ImageRef>().is_err(), "{bad:?}");
@@ -195,6 +280,9 @@ mod tests {
             if let Ok(image) = text.parse::<ImageRef>() {
                 prop_assert!(!image.repository().is_empty());
                 prop_assert!(image.tagged().parse::<ImageRef>().is_ok());
+                let full = QualifiedImage::of(&image);
+                let again = ImageRef::from(full.clone());
+                prop_assert_eq!(QualifiedImage::of(&again.as_str().parse().unwrap_or(image)), full);
             }
         }
     }

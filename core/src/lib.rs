@@ -6,6 +6,7 @@
 //! | where a host is | [`address`] |
 //! | image references | [`image`] |
 //! | containers: what is asked for, what there is | [`container`] |
+//! | networks: addresses, and what a container is attached to | [`network`] |
 //! | byte streams with flow control | [`stream`] |
 //! | the engine that runs containers | [`runtime`] |
 //! | what host and guest agree on | [`guest`] |
@@ -32,6 +33,7 @@ pub mod id;
 pub mod image;
 pub mod measurement;
 pub mod member;
+pub mod network;
 pub mod plugin;
 pub mod runtime;
 pub mod secret;

@@ -88,6 +88,8 @@ pub trait Runtime: Send + Sync + 'static {
     /// container with the same key exists, its id is returned if its
     /// [`label::SPEC`](crate::container::label::SPEC) is equal too.
     ///
+    /// A network that is missing is made. One of the same name that is not ours, or not as it is asked for, is not used.
+    ///
     /// # Errors
     /// `NotFound` (field `image`) when the engine lacks the image; `AlreadyExists` with field `name` when the
     /// name is taken, with field `key` when the key belongs to another spec; `InvalidArgument`.
@@ -124,6 +126,13 @@ pub trait Runtime: Send + Sync + 'static {
     /// # Errors
     /// `FailedPrecondition` when it runs and `force` is not set.
     async fn remove(&self, id: ContainerId, options: RemoveOptions) -> Result<()>;
+
+    /// Removes a network that [`create`](Runtime::create) has made, unless a container is attached to it, running or
+    /// not. One that is in use or missing is `Ok`.
+    async fn remove_network(&self, name: String) -> Result<()> {
+        let _ = name;
+        Err(RuntimeError::unsupported("remove_network"))
+    }
 
     /// Returns everything about one container.
     ///

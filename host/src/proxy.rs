@@ -9,8 +9,8 @@ use gx_core::image::{Image, ImageRef};
 use gx_core::measurement::{Budget, Latency, Measurement, MeasurementCapabilities, Target, Throughput};
 use gx_core::plugin::method::{
     BuildArgs, CopyArgs, CreateArgs, EventsArgs, ExecArgs, IdArgs, ImageArgs, LatencyArgs, ListArgs,
-    LogsArgs, MeasurementMethod, PullArgs, RemoveArgs, RuntimeMethod, SignalArgs, StatsArgs, StopArgs,
-    ThroughputArgs, name,
+    LogsArgs, MeasurementMethod, NetworkArgs, PullArgs, RemoveArgs, RuntimeMethod, SignalArgs, StatsArgs,
+    StopArgs, ThroughputArgs, name,
 };
 use gx_core::runtime::{
     BuildRequest, Capabilities, Event, ExecSpec, Health, ListFilter, LogOptions, PullRequest, RemoveOptions,
@@ -129,6 +129,10 @@ impl Runtime for Remote {
     async fn build(&self, request: BuildRequest, context: Input, out: Output) -> Result<Image> {
         let args = BuildArgs { request };
         self.stream((RuntimeMethod::Build.number(), ENDLESS), &args, Some(context), &out, all).await
+    }
+
+    async fn remove_network(&self, name: String) -> Result<()> {
+        self.ask(RuntimeMethod::RemoveNetwork.number(), CHANGE_MS, &NetworkArgs { name }).await
     }
 
     async fn remove_image(&self, image: ImageRef) -> Result<()> {

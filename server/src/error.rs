@@ -209,6 +209,22 @@ pub enum ServerError {
         /// Who has them.
         whose: Whose,
     },
+    /// More than the host lets members have.
+    #[error("members of this host may not have {what}")]
+    OverPolicy {
+        /// The request's field.
+        field: &'static str,
+        /// The key in `[server.policy]`.
+        key: &'static str,
+        /// What was asked for.
+        what: String,
+    },
+    /// Members' containers cannot be closed off from the host and from one another.
+    #[error("members' containers cannot be closed off here: {why}")]
+    NoFirewall {
+        /// Why.
+        why: String,
+    },
     /// A port on the host that containers may not have.
     #[error("host port {port} is outside the range of this host, {}-{}", .range.first, .range.last)]
     PortOutside {
@@ -392,6 +408,7 @@ impl ServerError {
             Self::NoImage { pull, .. } => pull.as_ref().map_or(ErrorCode::NotFound, |error| error.code),
             Self::Ambiguous { .. } | Self::Invalid { .. } => ErrorCode::InvalidArgument,
             Self::OverLimit { .. }
+            | Self::OverPolicy { .. }
             | Self::LeaseLimit { .. }
             | Self::PortOutside { .. }
             | Self::AddressOutside { .. } => ErrorCode::PermissionDenied,
@@ -400,6 +417,7 @@ impl ServerError {
             }
             Self::NoDiskLimit { .. } => ErrorCode::Unsupported,
             Self::NoGpu { .. }
+            | Self::NoFirewall { .. }
             | Self::ForeignImage { .. }
             | Self::NoSsh { .. }
             | Self::Refused { .. }
@@ -424,6 +442,7 @@ impl ServerError {
             Self::NoImage { .. } | Self::ForeignImage { .. } => Some("image".to_owned()),
             Self::NoSsh { .. } => Some("ssh_keys".to_owned()),
             Self::OverLimit { good, .. } | Self::OverTotal { good, .. } => Some(good.field().to_owned()),
+            Self::OverPolicy { field, .. } => Some((*field).to_owned()),
             Self::NoDiskLimit { .. } => Some(Good::Disk.field().to_owned()),
             Self::LeaseLimit { .. } => Some("by_s".to_owned()),
             Self::PortOutside { .. } | Self::AddressOutside { .. } | Self::NoFreePort { .. } => {
@@ -444,6 +463,7 @@ impl ServerError {
             | Self::Ambiguous { .. }
             | Self::NoLease { .. }
             | Self::LeaseOver { .. }
+            | Self::NoFirewall { .. }
             | Self::NotRunning { .. }
             | Self::NoService { .. }
             | Self::Unpublished { .. }
@@ -492,6 +512,14 @@ impl ServerError {
             }
             Self::NoDiskLimit { .. } => Some(
                 "leave out --disk; it takes an engine that stores on btrfs, on zfs, or on XFS mounted with pquota"
+                    .to_owned(),
+            ),
+            Self::OverPolicy { key, .. } => {
+                Some(format!("what members may have is `{key}` in [server.policy] on the host"))
+            }
+            Self::NoFirewall { .. } => Some(
+                "the host needs nftables, an engine of its own, and gx serve as root; or `firewall = false` in \
+                 [server.policy] where something else closes them off"
                     .to_owned(),
             ),
             Self::NoLease { .. } => {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gx_core::api::{ContainerInfo, ContainerList, Rotation};
-use gx_core::config::{Config, LimitConfig, ServerConfig};
+use gx_core::config::{Config, LimitConfig, PolicyConfig, ServerConfig};
 use gx_core::container::label;
 use gx_core::runtime::{ExecSpec, LogOptions, RemoveOptions, StopOptions};
 use gx_core::stream::{Input, Output};
@@ -28,17 +28,20 @@ mod caller;
 mod containers;
 mod create;
 mod extend;
+mod firewall;
 mod gpus;
 mod guest;
 mod guest_program;
 mod health;
 mod idle;
+mod image_policy;
 mod images;
 mod lease;
 mod lock;
 mod make;
 mod members;
 mod names;
+mod network;
 mod nvml;
 mod passwd;
 mod platform;
@@ -97,6 +100,9 @@ pub struct Node {
     rotations: Vec<Rotation>,
     server: ServerConfig,
     limits: LimitConfig,
+    policy: Arc<PolicyConfig>,
+    firewall: firewall::Firewall,
+    networks: network::Able,
     machine: policy::Machine,
     /// Where the server listens, by the configuration.
     listen: SocketAddr,
@@ -148,8 +154,15 @@ impl Node {
         make_private_folder(&data)?;
         let plugins = PluginHost::open(plugins).map_err(|error| ServerError::Plugins(Box::new(error)))?;
         let key = gx_identity::open(&data)?;
+        let former = gx_identity::former(&data)?;
+        let policy = Arc::new(config.server.policy.clone());
+        // By the first key: what stands in the kernel for containers made under it goes on holding.
+        let first = former.last().unwrap_or(&key).id();
         Ok(Arc::new(Self {
-            former: gx_identity::former(&data)?,
+            firewall: firewall::Firewall::new(first, policy.clone()),
+            policy,
+            networks: Default::default(),
+            former,
             rotations: gx_identity::rotations(&data, key.id())?,
             key,
             members: members::Members::new(&data, config.server.allow.iter().copied()),
@@ -251,6 +264,7 @@ impl Node {
     /// Those of a reference; [`ServerError::OverTotal`]; [`ServerError::Runtime`].
     pub async fn start(&self, caller: &Caller, reference: &str) -> Result<ContainerInfo> {
         let found = self.resolve(caller, reference).await?;
+        self.close_off(&found.container).await?;
         let mut room = self.room_to_start(caller, &found).await?;
         found.runtime.start(found.container.id.clone()).await.map_err(ServerError::of(&found.name))?;
         room.iter_mut().for_each(Room::started);
@@ -292,6 +306,7 @@ impl Node {
         let id = found.container.id.clone();
         found.runtime.remove(id.clone(), options).await.map_err(ServerError::of(&found.name))?;
         self.extensions.forget(&found.name, &id);
+        network::leave(&found.name, &found.runtime, &found.container.labels).await;
         tracing::info!(container = containers::name_of(&found.container), runtime = %found.name, "removed");
         Ok(id)
     }

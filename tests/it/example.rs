@@ -47,6 +47,7 @@ fn it_has_every_key_of_the_configuration() {
         ("client", "ClientConfig"),
         ("server", "ServerConfig"),
         ("server.limits", "LimitConfig"),
+        ("server.policy", "PolicyConfig"),
         ("plugins.docker", "PluginConfig"),
     ] {
         let known = &definitions[definition]["properties"];

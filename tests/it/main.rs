@@ -12,6 +12,7 @@
 //! | `runtimes` | every runtime keeps every promise, in this process and in a child |
 //! | `idle` | containers that nobody uses are stopped, and those that are used are not |
 //! | `known` | the first node at an address is remembered, another is refused |
+//! | `isolation` | members' containers reach neither one another nor the host, on both engines |
 //! | `leases` | leases are made longer, and end |
 //! | `members` | nodes join by a ticket and are cut off; keys change; a server is killed while a ticket is used |
 //! | `messages` | what a user reads when something is wrong, word for word |
@@ -38,6 +39,7 @@ mod gpus;
 mod idle;
 mod imaginary;
 mod known;
+mod isolation;
 mod leases;
 mod limits;
 mod members;

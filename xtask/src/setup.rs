@@ -30,7 +30,11 @@ pub(crate) const ENGINES: &[Need] = &[
         packages: &["netavark", "containernetworking-plugins"],
         why: "Podman's networks",
     },
-    Need { found_as: &["nft"], packages: &["nftables"], why: "forwards ports in Podman 5" },
+    Need {
+        found_as: &["nft"],
+        packages: &["nftables"],
+        why: "closes members' containers off; forwards ports in Podman 5",
+    },
     Need {
         found_as: &["busybox"],
         packages: &["busybox-static"],
@@ -50,6 +54,7 @@ pub(crate) const TESTS: &[Need] = &[
     Need { found_as: &["rsync"], packages: &["rsync"], why: "copies into containers over SSH" },
     Need { found_as: &["ansible"], packages: &["ansible-core"], why: "manages containers over SSH" },
     Need { found_as: &["openssl"], packages: &["openssl"], why: "shakes hands as no node would" },
+    Need { found_as: &["ip"], packages: &["iproute2"], why: "makes a network to be kept out of" },
     Need { found_as: &["make"], packages: &["make"], why: "builds the example plugin in C" },
 ];
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use clap_complete::ArgValueCandidates;
 use gx_core::api::{ContainerInfo, CreateRequest, PullPolicy};
+use gx_core::network::NetworkMode;
 use gx_core::secret::Secret;
 use gx_core::stream::pipe;
 use gx_core::units::{Size, Span};
@@ -27,6 +28,7 @@ Examples:
   gx create --wait debian -- make test         ends when the container does, with its exit code
   gx create --name mydesk gx-desktop           a desktop, for gx vnc
   gx create --name box debian                  stays until it is stopped; `gx ssh box` gets in
+  gx create --network none debian -- make      without any way out or in
   gx create --name box --idle 30m debian       stopped after half an hour without a session and without work
 
 Everything after IMAGE is the command; `--` before it keeps its flags its own. An image that would only run a shell \
@@ -99,6 +101,9 @@ pub struct CreateArgs {
     /// Leaves the image as it is: no SSH, the image's own entry point first
     #[arg(long)]
     pub no_guest: bool,
+    /// How far it reaches; without it, as far as the host allows
+    #[arg(long, value_name = "HOW")]
+    pub network: Option<Network>,
     /// Gives the main process a terminal
     #[arg(short, long)]
     pub tty: bool,
@@ -122,6 +127,27 @@ pub enum Pull {
     Always,
     /// Not at all.
     Never,
+}
+
+/// How far a container reaches.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Network {
+    /// To the internet, and its published ports are reached.
+    Full,
+    /// To what the host lists, and its published ports are reached.
+    Outbound,
+    /// Nowhere, and nobody reaches it: no ports and no SSH, but `gx exec` and `gx cp`.
+    None,
+}
+
+impl From<Network> for NetworkMode {
+    fn from(network: Network) -> Self {
+        match network {
+            Network::Full => Self::Full,
+            Network::Outbound => Self::Outbound,
+            Network::None => Self::None,
+        }
+    }
 }
 
 pub(crate) async fn run(args: CreateArgs, context: &Context<'_>) -> Result<Status> {
@@ -172,6 +198,7 @@ fn request(args: CreateArgs, context: &Context<'_>) -> Result<CreateRequest> {
         require_ssh: !args.ssh_key.is_empty(),
         ttl_s: args.ttl.map(|span| span.0.as_secs()),
         idle_s: args.idle.map(|span| span.0.as_secs()),
+        network: args.network.map(NetworkMode::from),
         pull: args.pull.into(),
         dry_run: args.dry_run,
         ..CreateRequest::new(args.image)

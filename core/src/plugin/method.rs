@@ -119,6 +119,8 @@ methods! {
         Stats = 36, "stats";
         /// [`EventsArgs`]; streams [`Event`](crate::runtime::Event) as events.
         Events = 37, "events";
+        /// [`NetworkArgs`].
+        RemoveNetwork = 38, "remove_network";
     }
 }
 
@@ -185,6 +187,8 @@ bodies! {
     ExecArgs { id: ContainerId = "Which container.", spec: ExecSpec = "What to run.", }
     /// The body of `copy_in` and `copy_out`.
     CopyArgs { id: ContainerId = "Which container.", path: String = "The path inside.", }
+    /// The body of `remove_network`.
+    NetworkArgs { name: String = "The engine's name for it.", }
     /// The body of `latency`.
     LatencyArgs { target: Target = "Whom to measure.", }
 }

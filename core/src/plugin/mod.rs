@@ -45,6 +45,7 @@ pub use crate::image::{Image, ImageProcess, ImageRef};
 pub use crate::measurement::{
     Budget, Latency, Measurement, MeasurementCapabilities, Sample, Target, Throughput,
 };
+pub use crate::network::{Bridge, NetworkSpec, Prefix};
 pub use crate::runtime::{
     BuildRequest, Capabilities, ErrorCode, Event, EventAction, ExecSpec, Feature, Health, HealthStatus,
     ListFilter, LogOptions, Progress, PullRequest, RegistryAuth, RemoveOptions, Result, Runtime,

@@ -59,6 +59,8 @@ pub enum Feature {
     Limits,
     /// The limit of what a container writes holds.
     Disk,
+    /// [`ContainerSpec::network`](crate::ContainerSpec::network) holds, and `remove_network`.
+    Networks,
     /// `Exit::oom_killed` can be trusted.
     OomReport,
     /// Real processes: commands, exit codes and signals are those of a kernel (a mock's are scripted).

@@ -14,7 +14,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
 use crate::engine::{Engine, leave, to_the_end};
-use crate::spec;
+use crate::{network, spec};
 
 /// How long a name may be taken by a container that cannot be seen yet or any more: another create or a removal is
 /// under way.
@@ -75,7 +75,12 @@ async fn engine_create(engine: &Engine, wanted: ContainerSpec) -> Result<(Contai
         return Ok((id, false));
     }
     let name = wanted.name.to_string();
-    let body = spec::create_body(wanted, &engine.config);
+    let mode = network::mode(wanted.network.as_ref())?;
+    let _stay = network::ensure(engine, wanted.network.as_ref()).await?;
+    let mut body = spec::create_body(wanted, &engine.config);
+    if let Some(host_config) = &mut body.host_config {
+        host_config.network_mode = mode;
+    }
     let deadline = Instant::now() + BIRTH;
     loop {
         match post(engine, &name, &body).await {

@@ -14,6 +14,7 @@ mod images;
 mod kill;
 mod lifecycle;
 mod logs;
+mod network;
 mod spec;
 mod stats;
 mod system;
@@ -109,6 +110,10 @@ impl Runtime for DockerRuntime {
 
     async fn remove(&self, id: ContainerId, options: RemoveOptions) -> Result<()> {
         lifecycle::remove(&self.engine, id, options).await
+    }
+
+    async fn remove_network(&self, name: String) -> Result<()> {
+        network::remove(&self.engine, name).await
     }
 
     async fn inspect(&self, id: ContainerId) -> Result<Container> {

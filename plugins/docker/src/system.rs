@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::kill;
 
 /// What every engine can do.
-const ALWAYS: [Feature; 11] = [
+const ALWAYS: [Feature; 12] = [
     Feature::Pull,
     Feature::Images,
     Feature::Build,
@@ -22,6 +22,7 @@ const ALWAYS: [Feature; 11] = [
     Feature::Stats,
     Feature::Events,
     Feature::Ports,
+    Feature::Networks,
     Feature::Processes,
 ];
 

@@ -19,6 +19,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use crate::container::Inspected;
 use crate::engine::{Engine, EngineError};
 use crate::error;
+use crate::network;
 use crate::spec::SpecGenerator;
 
 /// How many keys can be worked on at once; others that share a place wait for each other.
@@ -31,27 +32,28 @@ const UNSEEN_POLL: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone)]
 pub(crate) struct Turns {
     folder: PathBuf,
+    of: &'static str,
     locks: Arc<[Arc<Mutex<()>>]>,
 }
 
 /// A turn, which ends when this is dropped. The place among this process's requests comes first, so that no more
 /// than one of them waits for the file.
 #[derive(Debug)]
-struct Turn {
+pub(crate) struct Turn {
     _file: File,
     _place: OwnedMutexGuard<()>,
 }
 
 impl Turns {
-    /// Makes the turns of those who share this folder.
-    pub(crate) fn new(folder: PathBuf) -> Self {
-        Self { folder, locks: (0..TURNS).map(|_| Arc::default()).collect() }
+    /// Makes the turns of those who share this folder, for keys of one kind. Who waits for one kind may hold another.
+    pub(crate) fn new(folder: PathBuf, of: &'static str) -> Self {
+        Self { folder, of, locks: (0..TURNS).map(|_| Arc::default()).collect() }
     }
 
-    async fn take(&self, key: &str) -> Result<Turn> {
+    pub(crate) async fn take(&self, key: &str) -> Result<Turn> {
         let number = place(key);
         let place = self.locks[number].clone().lock_owned().await;
-        let path = self.folder.join(format!("key-{number}.lock"));
+        let path = self.folder.join(format!("{}-{number}.lock", self.of));
         let file = tokio::task::spawn_blocking(move || {
             let file = File::options().create(true).append(true).open(path)?;
             file.lock().map(|()| file)
@@ -83,18 +85,25 @@ pub(crate) struct Made {
     _turn: Option<Turn>,
 }
 
+/// The turns that a create takes, in this order.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AllTurns<'a> {
+    pub(crate) keys: &'a Turns,
+    pub(crate) networks: &'a Turns,
+}
+
 /// Makes a container, or finds the one that an equal request made.
 pub(crate) async fn create(
     engine: &Engine,
     spec: &ContainerSpec,
     log_max_bytes: u64,
-    turns: &Turns,
+    turns: AllTurns<'_>,
 ) -> Result<Made> {
     let turn = match spec.key() {
-        Some(key) => Some(turns.take(key).await?),
+        Some(key) => Some(turns.keys.take(key).await?),
         None => None,
     };
-    let (id, found) = find_or_make(engine, spec, log_max_bytes).await?;
+    let (id, found) = find_or_make(engine, spec, log_max_bytes, turns.networks).await?;
     Ok(Made { id, found, _turn: turn })
 }
 
@@ -103,13 +112,16 @@ async fn find_or_make(
     engine: &Engine,
     spec: &ContainerSpec,
     log_max_bytes: u64,
+    networks: &Turns,
 ) -> Result<(ContainerId, bool)> {
     if let Some(key) = spec.key()
         && let Some(found) = by_key(engine, key).await?
     {
         return repeated(spec, &found);
     }
-    let body = SpecGenerator::new(spec, log_max_bytes);
+    let mut body = SpecGenerator::new(spec, log_max_bytes);
+    body.network = network::attached(spec.network.as_ref())?;
+    let _stay = network::ensure(engine, spec.network.as_ref(), networks).await?;
     let begun = Instant::now();
     loop {
         let error = match engine.post_json::<Created>("/containers/create", &[], Some(&body)).await {

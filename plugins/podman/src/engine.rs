@@ -71,6 +71,10 @@ impl Engine {
         self.requests.post_json(endpoint(path, query), payload, Headers::none()).await
     }
 
+    pub(crate) async fn delete(&self, path: &str) -> Result<()> {
+        self.requests.delete(endpoint(path, &[])).await.map(drop)
+    }
+
     pub(crate) async fn head(&self, path: &str, query: Query<'_>) -> Result<Response<Body>> {
         self.requests.head(endpoint(path, query)).await
     }

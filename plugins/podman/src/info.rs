@@ -29,6 +29,7 @@ pub(crate) fn capabilities(store: Option<&Store>) -> Capabilities {
         F::Copy,
         F::Events,
         F::Ports,
+        F::Networks,
         F::Gpus,
         F::Processes,
     ];

@@ -9,6 +9,7 @@
 //! | what it says, in gx's words | `error.rs` |
 //! | specs, gx's to libpod's; containers, libpod's to gx's | `spec.rs` `container.rs` |
 //! | making, once per key | `create.rs` |
+//! | networks of owners | `network.rs` |
 //! | starting, ending, removing | `lifecycle.rs` |
 //! | work that outlives its caller | `tasks.rs` |
 //! | commands in a container, and ending them | `exec.rs` `frames.rs` `session.rs` |
@@ -30,6 +31,7 @@ mod info;
 mod lifecycle;
 mod logfile;
 mod logs;
+mod network;
 mod service;
 mod session;
 mod spec;
@@ -52,6 +54,7 @@ pub struct Podman {
     service: Service,
     tasks: Tasks,
     turns: Turns,
+    networks: Turns,
 }
 
 #[async_trait]
@@ -95,9 +98,12 @@ impl Runtime for Podman {
 
     async fn create(&self, spec: ContainerSpec) -> Result<ContainerId> {
         let engine = self.engine().await?;
-        let (maker, turns) = (engine.clone(), self.turns.clone());
+        let (maker, turns, networks) = (engine.clone(), self.turns.clone(), self.networks.clone());
         let log_max_bytes = u64::from(self.config.log_max_mb) * 1_000_000;
-        let work = async move { create::create(&maker, &spec, log_max_bytes, &turns).await };
+        let work = async move {
+            let turns = create::AllTurns { keys: &turns, networks: &networks };
+            create::create(&maker, &spec, log_max_bytes, turns).await
+        };
         let undo = move |made| create::undo(engine, made);
         self.tasks.finish_or_undo(work, |made: &create::Made| made.id.clone(), undo).await
     }
@@ -124,6 +130,11 @@ impl Runtime for Podman {
     async fn remove(&self, id: ContainerId, options: RemoveOptions) -> Result<()> {
         let engine = self.engine().await?;
         self.tasks.finish(async move { lifecycle::remove(&engine, &id, options).await }).await
+    }
+
+    async fn remove_network(&self, name: String) -> Result<()> {
+        let (engine, networks) = (self.engine().await?, self.networks.clone());
+        self.tasks.finish(async move { network::remove(&engine, &name, &networks).await }).await
     }
 
     async fn inspect(&self, id: ContainerId) -> Result<Container> {
@@ -192,9 +203,10 @@ impl Podman {
         if !issues.is_empty() {
             return Err(issues);
         }
-        let turns = Turns::new(context.state_dir.clone());
+        let turns = Turns::new(context.state_dir.clone(), "key");
+        let networks = Turns::new(context.state_dir.clone(), "network");
         let service = Service::new(config.clone(), context.state_dir);
-        Ok(Self { config, service, tasks: Tasks::new(), turns })
+        Ok(Self { config, service, tasks: Tasks::new(), turns, networks })
     }
 
     async fn engine(&self) -> Result<Engine> {

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use gx_core::plugin::*;
 use serde::Serialize;
 
+use crate::network::Attached;
+
 /// The label that keeps an image's name as it was asked for: Podman itself keeps only what it became
 /// (`busybox` → `localhost/busybox:latest`). It is left out of what gx is told.
 pub(crate) const ASKED_IMAGE: &str = "gx.podman.image";
@@ -47,6 +49,8 @@ pub(crate) struct SpecGenerator<'a> {
     systemd: &'static str,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     storage_opts: BTreeMap<&'static str, String>,
+    #[serde(flatten)]
+    pub(crate) network: Attached<'a>,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -131,6 +135,7 @@ impl<'a> SpecGenerator<'a> {
                 .map(|bytes| ("size", bytes.to_string()))
                 .into_iter()
                 .collect(),
+            network: Attached::default(),
         }
     }
 }

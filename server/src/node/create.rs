@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use gx_core::api::{ContainerInfo, CreateRequest};
 use gx_core::container::label;
 use gx_core::image::Image;
+use gx_core::network::{NetworkMode, NetworkSpec};
 use gx_core::runtime::Feature;
 use gx_core::stream::Output;
 use gx_core::{
@@ -27,9 +28,11 @@ use super::amounts::{Amounts, Good, Holding, count_gpus};
 use super::caller::{Caller, Verb, authorize};
 use super::containers::{Found, Listing, info, name_of, timely};
 use super::gpus::GpuOrder;
-use super::guest::{self, Package, Plan};
+use super::guest::{self, Package, Plan, Without};
+use super::image_policy;
 use super::make::{LOCK_PATIENCE, Making, put};
 use super::names::{name_for, new_key};
+use super::network;
 use super::policy::{self, Grant};
 use super::ports::{HostPort, PortWish};
 use super::secrets::{self, Secrets};
@@ -50,6 +53,8 @@ struct Order {
     grant: Grant,
     /// How many GPUs are asked for.
     gpus: u64,
+    /// How far the container reaches.
+    mode: NetworkMode,
 }
 
 /// Where a container is to be made.
@@ -60,6 +65,8 @@ struct Place {
     image: Option<Image>,
     /// The GPUs that are asked for, and those that would be chosen now.
     gpus: Option<(GpuOrder, Gpus)>,
+    /// What the container is attached to; `None` is the engine's own network.
+    network: Option<NetworkSpec>,
 }
 
 impl Node {
@@ -94,16 +101,19 @@ impl Node {
             return Ok(done);
         }
         drop(unswept);
-        let Place { name, runtime, image, gpus } = place?;
+        let Place { name, runtime, image, gpus, network } = place?;
         order.check_name(&listing)?;
         ticket.admit(&self.holdings(&listing), &self.frame(caller).scopes(order.owner)).await?;
         let image = match image {
-            None if !order.request.dry_run => Some(self.provide(&name, &runtime, &order.request, out).await?),
+            None if !order.request.dry_run => {
+                Some(self.provide(caller, &name, &runtime, &order.request, out).await?)
+            }
             there_or_rehearsed => there_or_rehearsed,
         };
         let plan = self.plan(&order, &name, &runtime, image.as_ref()).await?;
         plan.iter().flat_map(Plan::ports).for_each(|port| wish.add(port, &self.limits));
         let spec = order.spec(&self.key, image.as_ref(), plan.as_ref(), SystemTime::now());
+        let spec = network::attach(spec, network);
         if order.request.dry_run {
             let gpus = gpus.map(|(_, gpus)| gpus).unwrap_or_default();
             return self.rehearse(&order.key, name, spec, gpus, &wish, &taken_ports(&listing));
@@ -120,6 +130,7 @@ impl Node {
             ports: self.ports.clone(),
             taken: taken_ports(&listing),
             creating: self.creating.clone(),
+            firewall: self.firewall.clone(),
             held: (turn, ticket),
         };
         let (tell, told) = oneshot::channel();
@@ -138,8 +149,11 @@ impl Node {
         let name = self.runtime_or_default(request.runtime.clone()).await?;
         let runtime = self.runtimes.get(&name).await?;
         let gpus = self.gpus(caller, order, &name, &runtime).await?;
-        let image = self.image_there(&name, &runtime, request).await?;
-        Ok(Place { name, runtime, image, gpus })
+        let (image, network) = tokio::join!(
+            self.image_there(&name, &runtime, request),
+            self.network(caller, order.owner, order.mode, &name, &runtime),
+        );
+        Ok(Place { image: image?, network: network?, name, runtime, gpus })
     }
 
     /// Decides whether the container gets the guest, and with what.
@@ -153,6 +167,11 @@ impl Node {
         let Some(image) = image else { return Ok(None) };
         self.check_platform(name, runtime, &order.request, image).await?;
         let plan = match guest::plan(&order.request, image) {
+            // Its way in is a published port.
+            Ok(_) if order.mode == NetworkMode::None => Err(Without::Network),
+            plan => plan,
+        };
+        let plan = match plan {
             Ok(plan) => Some(plan),
             Err(why) if order.request.require_ssh => return Err(ServerError::NoSsh { why: why.to_string() }),
             Err(why) => {
@@ -185,6 +204,8 @@ impl Node {
 
     async fn order(&self, caller: &Caller, request: CreateRequest, key: IdempotencyKey) -> Result<Order> {
         policy::check(&request)?;
+        image_policy::check(caller, &request.image, &self.policy)?;
+        let mode = network::mode(caller, &request, &self.policy)?;
         let there = match &request.gpus {
             Gpus::All => self.sampler.gpus().await.map_or(0, |gpus| gpus.len() as u64),
             Gpus::None | Gpus::Count(_) | Gpus::Ids(_) => 0,
@@ -202,7 +223,7 @@ impl Node {
             Some(name) => name.clone(),
             None => name_for(&key),
         };
-        Ok(Order { digest: digest(&request, first), request, owner, name, key, grant, gpus })
+        Ok(Order { digest: digest(&request, first), request, owner, name, key, grant, gpus, mode })
     }
 
     /// Leaves out the bound of what the container writes where the runtime can have none and nobody asks for it.
@@ -258,6 +279,7 @@ impl Node {
             let package = order.package(&plan, self.key_of(container).unwrap_or(&self.key));
             timely(name, put(name, runtime, &container.id, &package)).await?;
         }
+        self.close_off(container).await?;
         let start = async { runtime.start(container.id.clone()).await.map_err(ServerError::of(name)) };
         timely(name, start).await
     }

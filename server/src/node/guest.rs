@@ -43,6 +43,8 @@ pub(crate) enum Without {
     Process,
     /// The image is for another kind of machine.
     Platform(String),
+    /// Nobody could reach it.
+    Network,
     /// Nobody could log in as this.
     User(String),
 }
@@ -54,6 +56,7 @@ impl fmt::Display for Without {
             Self::Program => f.write_str("this gx is built without the guest"),
             Self::Process => f.write_str("the runtime does not tell what the image runs"),
             Self::Platform(platform) => write!(f, "the image is for {platform}"),
+            Self::Network => f.write_str("it has no network"),
             Self::User(user) => write!(f, "{user:?} is not the name or number of a user"),
         }
     }

@@ -15,6 +15,7 @@ use gx_core::{ErrorCode, ImageRef, PluginName, Runtime, RuntimeError, guest};
 use super::Node;
 use super::caller::{Caller, Verb, authorize};
 use super::containers::timely;
+use super::image_policy;
 use super::sample::image_platform;
 use super::shipped;
 use crate::error::{Result, ServerError};
@@ -63,19 +64,23 @@ impl Node {
     /// Fetches an image, or builds one that comes with gx, writing progress. Whoever asks for the same at the same time shares one pull.
     ///
     /// # Errors
-    /// [`ServerError::NoImage`] with the registry and why; those of choosing a runtime.
+    /// [`ServerError::OverPolicy`]; [`ServerError::NoImage`] with the registry and why; those of choosing a runtime.
     pub async fn pull(&self, caller: &Caller, body: PullBody, out: Output) -> Result<ImageInfo> {
         authorize(caller, Verb::Fetch, None)?;
+        let pull = PullRequest {
+            image: image_policy::fetched(caller, &body.pull.image, &self.policy)?,
+            ..body.pull
+        };
         let name = self.runtime_or_default(body.runtime).await?;
         let runtime = self.runtimes.get(&name).await?;
-        let image = self.fetch(&name, &runtime, body.pull, out).await?;
+        let image = self.fetch(&name, &runtime, pull, out).await?;
         Ok(told(&name, image, copies(&runtime).await))
     }
 
     /// Builds an image from a tar archive, writing progress.
     ///
     /// # Errors
-    /// [`ServerError::Runtime`] with what the failing step said; those of choosing a runtime.
+    /// [`ServerError::OverPolicy`]; [`ServerError::Runtime`] with what the failing step said; those of choosing a runtime.
     pub async fn build(
         &self,
         caller: &Caller,
@@ -84,6 +89,7 @@ impl Node {
         out: Output,
     ) -> Result<ImageInfo> {
         authorize(caller, Verb::Fetch, None)?;
+        image_policy::build(caller, &query.build.tag, &self.policy)?;
         let name = self.runtime_or_default(query.runtime).await?;
         let runtime = self.runtimes.get(&name).await?;
         let image = runtime.build(query.build, context, out).await.map_err(ServerError::of(&name))?;
@@ -116,6 +122,7 @@ impl Node {
     /// Gets the image of a request that the engine does not have, or is not to use as it is.
     pub(crate) async fn provide(
         &self,
+        caller: &Caller,
         name: &PluginName,
         runtime: &Arc<dyn Runtime>,
         request: &CreateRequest,
@@ -125,7 +132,8 @@ impl Node {
         if request.pull == PullPolicy::Never {
             return Err(self.no_image(name, runtime, &image, None).await);
         }
-        let pull = PullRequest { image: image.clone(), platform: None, auth: None };
+        let full = image_policy::fetched(caller, &image, &self.policy)?;
+        let pull = PullRequest { image: full, platform: None, auth: None };
         let pulled = self.fetch(name, runtime, pull, out).await?;
         // Only this tells what the image runs.
         Ok(self.image_of(name, runtime, &image).await?.unwrap_or(pulled))

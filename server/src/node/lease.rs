@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use super::Node;
 use super::containers::timely;
 use super::extend::LOCK_PATIENCE;
+use super::network;
 use crate::error::{Result, ServerError};
 
 /// The wall clock may be set, or the machine sleep: it is looked at again after so long at most.
@@ -102,6 +103,7 @@ impl Node {
     async fn stop_and_remove(&self, name: &PluginName, id: &ContainerId) -> Result<()> {
         let of = ServerError::of(name);
         let runtime = self.runtimes.get(name).await?;
+        let there = timely(name, async { runtime.inspect(id.clone()).await.map_err(&of) }).await;
         // A stop takes as long as the container's own grace; removing by force ends what is left.
         let stop = runtime.stop(id.clone(), StopOptions::default());
         match tokio::time::timeout(STOP_PATIENCE, stop).await {
@@ -114,6 +116,9 @@ impl Node {
         let force = RemoveOptions { force: true };
         timely(name, async { runtime.remove(id.clone(), force).await.map_err(&of) }).await?;
         self.extensions.forget(name, id);
+        if let Ok(container) = there {
+            network::leave(name, &runtime, &container.labels).await;
+        }
         Ok(())
     }
 }

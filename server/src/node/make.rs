@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gx_core::config::LimitConfig;
+use gx_core::network::NetworkSpec;
 use gx_core::runtime::RemoveOptions;
 use gx_core::stream::input;
 use gx_core::{Container, ContainerId, ContainerSpec, ErrorCode, PluginName, Runtime};
@@ -13,9 +14,11 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::admission::Ticket;
 use super::create::seed;
+use super::firewall::Firewall;
 use super::gpus::GpuOrder;
 use super::guest::Package;
 use super::lock::{CreatingLock, Turn};
+use super::network;
 use super::ports::{HostPort, PortWish, Ports};
 use crate::error::{Result, ServerError};
 
@@ -39,6 +42,7 @@ pub(super) struct Making {
     pub(super) ports: Ports,
     pub(super) taken: BTreeSet<HostPort>,
     pub(super) creating: CreatingLock,
+    pub(super) firewall: Firewall,
     /// The turn of the key and the place among the pending, kept to the end.
     pub(super) held: (OwnedMutexGuard<()>, Ticket),
 }
@@ -121,12 +125,18 @@ impl Making {
             put(&self.name, &self.runtime, id, package).await?;
         }
         self.runtime.start(id.clone()).await.map_err(&of)?;
+        if let Some(NetworkSpec::Bridge(bridge)) = &self.spec.network {
+            self.firewall.check_bridge(&bridge.name)?;
+        }
         self.runtime.inspect(id.clone()).await.map_err(&of)
     }
 
     async fn undo(&self, id: &ContainerId) {
         match self.runtime.remove(id.clone(), RemoveOptions { force: true }).await {
-            Ok(()) => tracing::info!(container = %self.spec.name, "removed what was half made"),
+            Ok(()) => {
+                tracing::info!(container = %self.spec.name, "removed what was half made");
+                network::leave(&self.name, &self.runtime, &self.spec.labels).await;
+            }
             Err(error) => {
                 tracing::warn!(container = %self.spec.name, %error, "cannot remove what was half made")
             }

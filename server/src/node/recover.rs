@@ -10,6 +10,7 @@ use gx_core::{ContainerState, PluginName};
 use super::Node;
 use super::containers::{Found, info, timely};
 use super::extend::LOCK_PATIENCE as LEASE_PATIENCE;
+use super::network;
 use crate::error::{Result, ServerError};
 
 /// How long the makers of containers are waited for.
@@ -56,6 +57,11 @@ impl Node {
         if !listing.found.is_empty() {
             self.runtimes.mark_used(name)?; // the note may be lost where the engine is not
         }
+        if listing.found.iter().any(|found| network::name_of(&found.container).is_some())
+            && let Err(error) = self.firewall.ensure().await
+        {
+            tracing::error!(%error, hint = error.hint(), "members' containers are not closed off");
+        }
         for found in listing.found {
             if found.container.state != ContainerState::Created {
                 report.kept += 1;
@@ -79,5 +85,7 @@ async fn remove(found: &Found) -> Result<()> {
     timely(&found.name, async {
         found.runtime.remove(id, options).await.map_err(ServerError::of(&found.name))
     })
-    .await
+    .await?;
+    network::leave(&found.name, &found.runtime, &found.container.labels).await;
+    Ok(())
 }

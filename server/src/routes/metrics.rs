@@ -43,7 +43,7 @@ async fn metrics(state: Arc<State>, request: Request) -> Result<Response, Failur
 }
 
 async fn containers(page: &mut Page, state: &State, caller: &Caller) {
-    let seen = state.node.seen().await;
+    let seen = state.node.used_now().await;
     page.family("gx_containers", "gauge", "Containers of this host.");
     for (runtime, containers) in &seen {
         let mut by_state: BTreeMap<String, u64> = BTreeMap::new();

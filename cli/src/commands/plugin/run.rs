@@ -6,8 +6,8 @@ use clap::Args;
 use clap_complete::ArgValueCandidates;
 use gx_core::config::closest;
 use gx_core::plugin::method::{
-    CreateArgs, EventsArgs, ExecArgs, IdArgs, ImageArgs, ListArgs, LogsArgs, PullArgs, RemoveArgs,
-    RuntimeMethod, SignalArgs, StatsArgs, StopArgs,
+    CreateArgs, EventsArgs, ExecArgs, IdArgs, ImageArgs, ListArgs, LogsArgs, NetworkArgs, PullArgs,
+    RemoveArgs, RuntimeMethod, SignalArgs, StatsArgs, StopArgs,
 };
 use gx_core::runtime::RuntimeError;
 use gx_core::stream::{Input, Items, Kind as ItemKind, Output, pipe};
@@ -81,6 +81,7 @@ async fn call(runtime: Arc<dyn Runtime>, method: RuntimeMethod, body: Value, out
         M::Pull => answer(runtime.pull(read::<PullArgs>(body)?.request, out).await),
         M::Images => answer(runtime.images().await),
         M::Image => answer(runtime.image(read::<ImageArgs>(body)?.image).await),
+        M::RemoveNetwork => answer(runtime.remove_network(read::<NetworkArgs>(body)?.name).await),
         M::RemoveImage => answer(runtime.remove_image(read::<ImageArgs>(body)?.image).await),
         M::Create => answer(runtime.create(read::<CreateArgs>(body)?.spec).await),
         M::Start => answer(runtime.start(read::<IdArgs>(body)?.id).await),

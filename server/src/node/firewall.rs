@@ -1,0 +1,145 @@
+//! The host's firewall for members' containers: rules of its own in the kernel (nftables), written as a whole.
+//!
+//! They are written when a member's container is made or started, and when the server starts with such containers
+//! there; each time it is looked whether they still stand. They stay when the server ends, as containers run on.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gx_core::NodeId;
+use gx_core::config::PolicyConfig;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+use tokio::sync::Mutex;
+
+use crate::error::{Result, ServerError};
+
+mod machine;
+mod ruleset;
+pub(super) use machine::roads;
+use ruleset::Ruleset;
+
+/// How long nft may take; it takes some milliseconds.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Where the program is looked for: a service's search path may lack the folders of administrators.
+const PROGRAMS: [&str; 4] = ["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft", "/usr/local/sbin/nft"];
+/// Where the machine's interfaces are.
+const INTERFACES: &str = "/sys/class/net";
+
+/// The rules of one host.
+#[derive(Debug, Clone)]
+pub(crate) struct Firewall {
+    policy: Arc<PolicyConfig>,
+    table: String,
+    bridges: String,
+    /// What was written last.
+    written: Arc<Mutex<Option<Written>>>,
+}
+
+/// Rules as they were written, and as the kernel then told them.
+#[derive(Debug)]
+struct Written {
+    text: String,
+    told: Vec<u8>,
+}
+
+impl Firewall {
+    /// Returns the firewall of a host; nothing is written yet.
+    pub(crate) fn new(host: NodeId, policy: Arc<PolicyConfig>) -> Self {
+        let host = host.to_string();
+        let short = &host[..4];
+        let (table, bridges) = (format!("gx_{short}"), format!("gx{short}-"));
+        Self { policy, table, bridges, written: Arc::default() }
+    }
+
+    /// Returns what the names of the host's bridges begin with, in its containers' networks and its rules: 7
+    /// characters. Two hosts on one machine whose ids begin alike share it, and then their rules, not their networks.
+    pub(crate) fn bridges(&self) -> &str {
+        &self.bridges
+    }
+
+    /// Makes sure that the rules stand, where the host wants them.
+    ///
+    /// # Errors
+    /// [`ServerError::NoFirewall`].
+    pub(crate) async fn ensure(&self) -> Result<()> {
+        if !self.policy.firewall {
+            return Ok(());
+        }
+        let (resolvers, neighbours) = (machine::resolvers(), machine::neighbours());
+        let Self { policy, table, bridges, .. } = self;
+        let rules = Ruleset { table, bridges, policy, resolvers: &resolvers, neighbours: &neighbours };
+        let text = rules.text();
+        let mut written = self.written.lock().await;
+        if let Some(last) = written.as_ref().filter(|last| last.text == text)
+            && self.told().await.is_ok_and(|told| told == last.told)
+        {
+            return Ok(());
+        }
+        *written = None;
+        nft(&["-f", "-"], &text).await?;
+        let told = self.told().await?;
+        tracing::info!(table, "wrote the firewall of members' containers");
+        *written = Some(Written { text, told });
+        Ok(())
+    }
+
+    /// Returns the rules as the kernel tells them.
+    async fn told(&self) -> Result<Vec<u8>> {
+        nft(&["list", "table", "inet", &self.table], "").await
+    }
+
+    /// Makes sure that a running container's bridge is one that the rules are about: that its engine makes networks on
+    /// this machine, where the rules are.
+    ///
+    /// # Errors
+    /// [`ServerError::NoFirewall`].
+    pub(crate) fn check_bridge(&self, bridge: &str) -> Result<()> {
+        if !self.policy.firewall
+            || (bridge.starts_with(&self.bridges) && Path::new(INTERFACES).join(bridge).exists())
+        {
+            return Ok(());
+        }
+        let why = "the engine does not make its networks on this machine, where the firewall is".to_owned();
+        Err(ServerError::NoFirewall { why })
+    }
+}
+
+/// Runs nft with this input, and returns its output.
+async fn nft(args: &[&str], input: &str) -> Result<Vec<u8>> {
+    let failed = |why: String| ServerError::NoFirewall { why };
+    let program = PROGRAMS.iter().map(PathBuf::from).find(|program| program.exists());
+    let program = program.ok_or_else(|| failed("the program nft is not installed".to_owned()))?;
+    let run = async {
+        let mut child = Command::new(program)
+            .args(args)
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let mut stdin = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        stdin.write_all(input.as_bytes()).await?;
+        drop(stdin);
+        child.wait_with_output().await
+    };
+    let output = match tokio::time::timeout(PATIENCE, run).await {
+        Ok(Ok(output)) => output,
+        Ok(Err(error)) => return Err(failed(format!("nft cannot be run: {error}"))),
+        Err(_) => return Err(failed(format!("nft did not end within {} s", PATIENCE.as_secs()))),
+    };
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let line = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("nothing");
+    Err(failed(format!("nft says: {}", line.trim().chars().take(200).collect::<String>())))
+}
+
+type Addresses = BTreeSet<IpAddr>;
