@@ -31,6 +31,7 @@ mod guest_program;
 mod health;
 mod idle;
 mod images;
+mod install;
 mod lease;
 mod lock;
 mod make;

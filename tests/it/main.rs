@@ -21,7 +21,7 @@
 //! | `ports` | ports of containers are published as it is asked for, or refused |
 //! | `ssh` | containers are entered by OpenSSH's own client, and nobody else is told the secrets |
 //! | `clients` | rsync, sftp, Ansible and forwarded ports; crowds and killed sessions keep nobody out |
-//! | `read_only` | containers are entered where nothing can be written |
+//! | `read_only` | containers are made, and entered, where nothing can be written |
 //! | `support`, `engine_proxy` | how tests start programs, hosts and engines, and cut them off |
 
 mod browser;

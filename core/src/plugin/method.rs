@@ -119,6 +119,8 @@ methods! {
         Stats = 36, "stats";
         /// [`EventsArgs`]; streams [`Event`](crate::runtime::Event) as events.
         Events = 37, "events";
+        /// [`IdArgs`]; takes input.
+        Feed = 38, "feed";
     }
 }
 
@@ -153,7 +155,7 @@ pub fn name(number: u32) -> &'static str {
 /// Returns whether a method takes input while it runs.
 pub const fn takes_input(number: u32) -> bool {
     use RuntimeMethod as M;
-    matches!(M::from_number(number), Some(M::Build | M::Exec | M::CopyIn))
+    matches!(M::from_number(number), Some(M::Build | M::Exec | M::CopyIn | M::Feed))
 }
 
 macro_rules! bodies {
@@ -177,7 +179,7 @@ bodies! {
     BuildArgs { request: BuildRequest = "What to build.", }
     /// The body of `create`.
     CreateArgs { spec: ContainerSpec = "What to make.", }
-    /// The body of `start`, `wait` and `inspect`.
+    /// The body of `start`, `wait`, `inspect` and `feed`.
     IdArgs { id: ContainerId = "Which container.", }
     /// The body of `signal`.
     SignalArgs { id: ContainerId = "Which container.", signal: String = "A name or number.", }

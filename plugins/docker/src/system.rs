@@ -9,7 +9,7 @@ use crate::engine::Engine;
 use crate::kill;
 
 /// What every engine can do.
-const ALWAYS: [Feature; 11] = [
+const ALWAYS: [Feature; 13] = [
     Feature::Pull,
     Feature::Images,
     Feature::Build,
@@ -17,6 +17,8 @@ const ALWAYS: [Feature; 11] = [
     Feature::Exec,
     Feature::ExecTty,
     Feature::Copy,
+    Feature::Volumes,
+    Feature::Feed,
     Feature::Stats,
     Feature::Events,
     Feature::Ports,

@@ -26,6 +26,8 @@ pub(crate) fn capabilities() -> Capabilities {
         F::ExecTty,
         F::ExecCancel,
         F::Copy,
+        F::Volumes,
+        F::Feed,
         F::Events,
         F::Ports,
         F::Gpus,
