@@ -21,6 +21,7 @@
 //! | `ports` | ports of containers are published as it is asked for, or refused |
 //! | `ssh` | containers are entered by OpenSSH's own client, and nobody else is told the secrets |
 //! | `clients` | rsync, sftp, Ansible and forwarded ports; crowds and killed sessions keep nobody out |
+//! | `editors` | the steps of an editor that works over SSH: a script, a server, a SOCKS proxy |
 //! | `read_only` | containers are made, and entered, where nothing can be written |
 //! | `support`, `engine_proxy` | how tests start programs, hosts and engines, and cut them off |
 
@@ -28,6 +29,7 @@ mod browser;
 mod clients;
 mod config;
 mod desktop;
+mod editors;
 mod engine_proxy;
 mod example;
 mod faults;
