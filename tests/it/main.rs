@@ -23,6 +23,7 @@
 //! | `clients` | rsync, sftp, Ansible and forwarded ports; crowds and killed sessions keep nobody out |
 //! | `editors` | the steps of an editor that works over SSH: a script, a server, a SOCKS proxy |
 //! | `read_only` | containers are made, and entered, where nothing can be written |
+//! | `schemathesis` | an API fuzzer led by our own document finds no fault |
 //! | `support`, `engine_proxy` | how tests start programs, hosts and engines, and cut them off |
 
 mod browser;
@@ -45,6 +46,7 @@ mod read_only;
 mod readme;
 mod roads;
 mod runtimes;
+mod schemathesis;
 mod ssh;
 mod stranger;
 mod support;

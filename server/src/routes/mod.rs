@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 use gx_core::api::REQUEST_ID;
 use schemars::{Schema, SchemaGenerator};
 use tokio::sync::{Semaphore, watch};
+use warp::http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use warp::http::{HeaderMap, HeaderValue, Method};
 use warp::reply::Response;
 use warp::{Filter, Rejection};
@@ -163,6 +164,7 @@ async fn handle(
 ) -> Response {
     let began = Instant::now();
     let id = request_id(&request.headers);
+    let has_body = has_body(&request.headers);
     let result = match refuse_browsers(&request.headers, host.as_deref(), connection.identity) {
         Ok(()) => route(state.clone(), method.as_str(), &path, request).await,
         Err(failure) => Err(failure),
@@ -170,13 +172,24 @@ async fn handle(
     if let Err(failure) = &result {
         log_failure(&id, failure);
     }
+    let cut_short = result.is_err() && has_body;
     let mut response = result.unwrap_or_else(|failure| failure.response(&id));
+    if cut_short {
+        // What was not read of the body is in the way of a next request: hyper closes the connection, and says so only here.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     let status = response.status().as_u16();
     state.counters.count(status);
     let from = connection.from;
     tracing::debug!(request = id, from, %method, path, status, ms = began.elapsed().as_millis() as u64, "answered");
     response.headers_mut().insert(REQUEST_ID, HeaderValue::from_str(&id).expect("an id is visible ASCII"));
     response
+}
+
+/// Returns whether a request comes with a body (RFC 9112, section 6.3).
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING)
+        || headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0")
 }
 
 /// Logs the whole story: the client is told only part of it.
