@@ -16,6 +16,15 @@ fn main() {
     let target = env::var("TARGET").expect("cargo names the target");
     let program = if target.contains("-linux-") { build(root, &target) } else { nothing() };
     println!("cargo::rustc-env=GX_GUEST_PROGRAM={}", program.display());
+    println!("cargo::rustc-env=GX_GUEST_DIGEST={:016x}", digest(&program));
+}
+
+/// Returns by what a version of the program is told from others: FNV-1a.
+fn digest(program: &Path) -> u64 {
+    let bytes = std::fs::read(program).expect("the program was just built");
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 /// Containers of another system have no guest.

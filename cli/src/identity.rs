@@ -68,6 +68,11 @@ pub(crate) fn replace(file: &Path, text: &str) -> Result {
 /// Returns the public keys in a file like `id_ed25519.pub` or `authorized_keys`.
 pub(crate) fn public_keys(file: &Path) -> Result<Vec<PublicKey>> {
     let shown = file.display();
+    if !file.is_file() {
+        return Err(CliError::usage(format!("there is no file {shown}")).hint(
+            "name a file of public keys, as ~/.ssh/id_ed25519.pub; `ssh-keygen -t ed25519` makes a pair",
+        ));
+    }
     let keys = PublicKey::read_all(&read(file)?).map_err(|(line, error)| {
         CliError::usage(format!("{shown}:{line}: {error}"))
             .hint("a public key is one line, as `ssh-keygen -t ed25519` writes it into ~/.ssh/id_ed25519.pub")

@@ -194,6 +194,9 @@ pub struct CreateRequest {
     /// Leaves the image as it is: no SSH, the image's own entry point first.
     #[serde(default)]
     pub no_guest: bool,
+    /// Lets nothing be written to the container's root.
+    #[serde(default)]
+    pub read_only: bool,
     /// Public keys that may log in, a line each as in `authorized_keys`, without options.
     #[serde(default)]
     pub ssh_keys: Vec<String>,
@@ -235,6 +238,7 @@ impl CreateRequest {
             ttl_s: None,
             idle_s: None,
             no_guest: false,
+            read_only: false,
             ssh_keys: Vec::new(),
             require_ssh: false,
             network: None,

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{ContainerId, ContainerName, ParseIdError, Timestamp};
+use crate::id::{ContainerId, ContainerName, ParseIdError, Timestamp, VolumeName};
 use crate::image::ImageRef;
 use crate::network::NetworkSpec;
 
@@ -112,6 +112,12 @@ pub struct ContainerSpec {
     /// What it is attached to; `None` is the engine's own network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkSpec>,
+    /// The volumes it has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
+    /// Whether [`feed`](crate::Runtime::feed) may write to the main process's standard input; else it is at its end.
+    #[serde(default)]
+    pub fed: bool,
 }
 
 impl ContainerSpec {
@@ -133,6 +139,8 @@ impl ContainerSpec {
             gpus: Gpus::None,
             security: Security::default(),
             network: None,
+            mounts: Vec::new(),
+            fed: false,
         }
     }
 
@@ -140,6 +148,20 @@ impl ContainerSpec {
     pub fn key(&self) -> Option<&str> {
         self.labels.get(label::KEY).map(String::as_str)
     }
+}
+
+/// A volume of the engine's in a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Mount {
+    /// The volume, which outlives the container and is made, empty, where there is none; `None` is one of the
+    /// container's own, removed with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<VolumeName>,
+    /// The folder in the container; what the image has there is not seen, and not copied.
+    pub path: String,
+    /// Whether the container can only read it.
+    #[serde(default)]
+    pub read_only: bool,
 }
 
 /// Upper bounds; `None` is unbounded.

@@ -11,10 +11,13 @@ use crate::secret::Secret;
 
 /// The folder in the container with everything of the guest's. Owned by root, mode 0755.
 pub const FOLDER: &str = "/.gx";
-/// The program. As the entry point: `/.gx/guest init [ARGV…]`, ARGV being the main process.
-pub const PROGRAM: &str = "/.gx/guest";
-/// [`Settings`] as JSON, mode 0600, read and removed by the guest when it first starts. What it needs at a later start
-/// of the container it keeps in a file of its own beside it, 0600, the password as a salted digest only.
+/// The folder of the program alone: where the engine has volumes, one that all containers share.
+pub const PROGRAM_FOLDER: &str = "/.gx/bin";
+/// The program. As the entry point: `/.gx/bin/guest init [ARGV…]`, ARGV being the main process.
+pub const PROGRAM: &str = "/.gx/bin/guest";
+/// [`Settings`] as JSON, mode 0600, read and removed by the guest when it first starts, where it was not told them on
+/// its standard input. What it needs at a later start of the container it keeps in a file of its own beside it, 0600,
+/// the password as a salted digest only.
 pub const SETTINGS: &str = "/.gx/settings.json";
 /// The VNC password alone, mode 0600, owned by the user: what a desktop's services read it from.
 pub const VNC_PASSWORD: &str = "/.gx/vnc-password";
@@ -31,6 +34,9 @@ pub const DESKTOP_LABEL: &str = "gx.desktop";
 pub mod word {
     /// `init [ARGV…]`: be the container's first process; without ARGV, stay until stopped.
     pub const INIT: &str = "init";
+    /// `init-told NONCE [ARGV…]`: the same, and unless something is kept of an earlier start with this nonce, the first
+    /// line of standard input is [`Settings`](super::Settings) as JSON. The main process finds its input at the end.
+    pub const INIT_TOLD: &str = "init-told";
     /// `apply`: reads [`Credentials`](super::Credentials) as JSON from standard input, hands them to the running guest,
     /// and ends with 0 once they hold.
     pub const APPLY: &str = "apply";
@@ -79,6 +85,8 @@ pub struct Status {
     /// How long ago the last of them ended, in seconds; `None` when there never was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_s: Option<u64>,
+    /// Whether `apply` has replaced the passwords that the guest began with.
+    pub changed: bool,
     /// Processor time that all processes of the container but the guest have used, in milliseconds.
     pub cpu_ms: u64,
 }

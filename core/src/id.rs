@@ -105,6 +105,16 @@ text_newtype!(
 );
 
 text_newtype!(
+    /// The name of an engine's volume: 2 to 63 characters of `[A-Za-z0-9_.-]`, the first a letter or digit.
+    VolumeName,
+    "volume name",
+    "it has 2 to 63 letters, digits, '_', '.' or '-', and begins with a letter or digit",
+    |text| (2..=63).contains(&text.len())
+        && text.bytes().all(word_byte)
+        && text.as_bytes()[0].is_ascii_alphanumeric()
+);
+
+text_newtype!(
     /// The name of a plugin: 1 to 32 characters of `[a-z0-9-]`, the first a letter.
     PluginName,
     "plugin name",

@@ -44,9 +44,11 @@ pub mod units;
 
 pub use address::{Address, Endpoint};
 pub use container::{
-    Container, ContainerSpec, ContainerState, Exit, Gpus, PortMapping, PortRequest, Protocol, Resources,
-    Security,
+    Container, ContainerSpec, ContainerState, Exit, Gpus, Mount, PortMapping, PortRequest, Protocol,
+    Resources, Security,
 };
-pub use id::{ContainerId, ContainerName, IdempotencyKey, InviteId, NodeId, PeerName, PluginName, Timestamp};
+pub use id::{
+    ContainerId, ContainerName, IdempotencyKey, InviteId, NodeId, PeerName, PluginName, Timestamp, VolumeName,
+};
 pub use image::ImageRef;
 pub use runtime::{ErrorCode, Runtime, RuntimeError};

@@ -161,6 +161,17 @@ pub trait Runtime: Send + Sync + 'static {
         Err(RuntimeError::unsupported("exec"))
     }
 
+    /// Writes what the main process will find on its standard input, to a container that is made to be
+    /// [`fed`](ContainerSpec::fed), has no terminal, and was not started yet. Whole lines, 32 KiB at most; it returns
+    /// when the engine has them. What comes after the last, an end or anything else, is not said.
+    ///
+    /// # Errors
+    /// `NotFound`; `FailedPrecondition` when it was started; what [`start`](Runtime::start) may say.
+    async fn feed(&self, id: ContainerId, input: Input) -> Result<()> {
+        let _ = (id, input);
+        Err(RuntimeError::unsupported("feed"))
+    }
+
     /// Unpacks a tar archive below `path` (an existing folder); works on a created container too.
     ///
     /// # Errors

@@ -95,7 +95,7 @@ async fn answer(mut stream: UnixStream, guest: &Guest) -> io::Result<()> {
             Ok(()) => Answer::Applied,
             Err(error) => Answer::Failed(error.to_string()),
         },
-        Ok(Request::Status) => Answer::Status(guest.sessions().status(Instant::now())),
+        Ok(Request::Status) => Answer::Status(guest.sessions().status(Instant::now(), guest.is_changed())),
         Err(_) => Answer::Failed("not a request".to_owned()),
     };
     let mut text = serde_json::to_vec(&answer)?;

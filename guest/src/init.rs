@@ -17,11 +17,11 @@ use crate::launch::{Environment, Launch, Stance, Trouble};
 use crate::place::Place;
 use crate::reaper::{Reaper, Running};
 use crate::ssh::Guest;
-use crate::vault::Vault;
+use crate::vault::{Source, Vault};
 use crate::{control, say, services, ssh};
 
-/// `init [ARGV…]`: returns what the main process ended with.
-pub(crate) fn run(place: Place, argv: &[OsString]) -> ExitCode {
+/// `init [ARGV…]` and `init-told [ARGV…]`: returns what the main process ended with.
+pub(crate) fn run(place: Place, source: Source, argv: &[OsString]) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -29,20 +29,20 @@ pub(crate) fn run(place: Place, argv: &[OsString]) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let code = runtime.block_on(live(place, argv));
+    let code = runtime.block_on(live(place, source, argv));
     // Sessions that still run end with the container: nobody waits for them.
     runtime.shutdown_background();
     ExitCode::from(code)
 }
 
-async fn live(place: Place, argv: &[OsString]) -> u8 {
+async fn live(place: Place, source: Source, argv: &[OsString]) -> u8 {
     // First of all: a signal without a handler is lost to the first process.
     let mut signals = Signals::all();
     if rustix::process::getpid() != Pid::INIT {
         let _ = rustix::process::set_child_subreaper(Some(Pid::INIT));
     }
     let reaper = Reaper::default();
-    let vault = Vault::open(&place);
+    let vault = Vault::open(&place, source);
     let services = services::read(&place);
     let mut environment = Environment::of_container();
     services::add(&mut environment, &services.env);

@@ -172,7 +172,7 @@ impl Identity {
     }
 
     fn take_on(&self) -> io::Result<()> {
-        // Of one thread each, and the child has but one.
+        // Of one thread each.
         use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
         if geteuid().is_root() {
             set_thread_groups(&self.groups)?;
@@ -184,6 +184,14 @@ impl Identity {
             false => Err(io::ErrorKind::PermissionDenied.into()),
         }
     }
+}
+
+/// Makes the user of this thread, which cannot go back.
+///
+/// # Errors
+/// Where this is not root, for any other user.
+pub(crate) fn become_user(account: &Account) -> io::Result<()> {
+    Identity::of(account).take_on()
 }
 
 /// Takes the stance: called in the child.

@@ -19,6 +19,7 @@ mod sftp;
 mod shell;
 mod ssh;
 mod status;
+mod told;
 mod vault;
 
 use std::ffi::OsString;
@@ -27,6 +28,7 @@ use std::process::ExitCode;
 use gx_core::guest::word;
 
 use crate::place::Place;
+use crate::vault::Source;
 
 /// `sftp`: the guest's own word, for the subsystem of a session.
 const SFTP: &str = "sftp";
@@ -39,13 +41,21 @@ pub fn run(words: Vec<OsString>) -> ExitCode {
         None => ("", &[][..]),
     };
     match first {
-        word::INIT => init::run(place, rest),
+        word::INIT => init::run(place, Source::File, rest),
+        word::INIT_TOLD => {
+            let (nonce, rest) = rest
+                .split_first()
+                .map_or((String::new(), rest), |(nonce, rest)| (nonce.to_string_lossy().into_owned(), rest));
+            init::run(place, Source::Input(nonce), rest)
+        }
         word::APPLY => control::apply(&place),
         word::STATUS => control::status(&place),
         word::SHELL => shell::run(&place, rest),
         SFTP => sftp::run(),
         _ => {
-            say::line("the words are init [ARGV…], apply, status and shell [-c COMMAND]");
+            say::line(
+                "the words are init [ARGV…], init-told NONCE [ARGV…], apply, status and shell [-c COMMAND]",
+            );
             ExitCode::from(2)
         }
     }

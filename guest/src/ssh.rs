@@ -5,6 +5,7 @@ mod channel;
 mod connection;
 mod flow;
 mod forward;
+mod local;
 mod session;
 mod terminal;
 
@@ -20,7 +21,7 @@ use gx_core::guest::Credentials;
 use russh::keys::PrivateKey;
 use russh::server::Config;
 use russh::{MethodKind, MethodSet, Preferred, SshId};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 
 use self::connection::Connection;
@@ -39,6 +40,9 @@ use crate::vault::Vault;
 const STRANGERS: usize = 1024;
 /// So many connections there may be at all.
 const CONNECTIONS: usize = 4096;
+/// So many may wait to be accepted: of a crowd that does not fit, some would take themselves for connected and hear
+/// nothing for a minute.
+const BACKLOG: u32 = 4096;
 
 /// What every connection shares.
 #[derive(Debug)]
@@ -84,6 +88,11 @@ impl Guest {
             self.renewed.send_modify(|count| *count += 1);
         }
         applied
+    }
+
+    /// Whether the passwords are others than the first.
+    pub(crate) fn is_changed(&self) -> bool {
+        self.vault().changed()
     }
 
     /// Changes with the desktop's password.
@@ -139,7 +148,7 @@ pub(crate) fn serve(guest: &Arc<Guest>) {
     let config = Arc::new(config(key));
     let guest = guest.clone();
     tokio::spawn(async move {
-        match listen(guest.place.port).await {
+        match listen(guest.place.port) {
             Ok(listener) => accept(listener, config, guest).await,
             Err(error) => say::line(format_args!("no SSH on port {}: {error}", guest.place.port)),
         }
@@ -147,12 +156,19 @@ pub(crate) fn serve(guest: &Arc<Guest>) {
 }
 
 /// Listens on every address; without IPv6 on those of IPv4.
-async fn listen(port: u16) -> io::Result<TcpListener> {
-    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+fn listen(port: u16) -> io::Result<TcpListener> {
+    match bind(TcpSocket::new_v6(), (Ipv6Addr::UNSPECIFIED, port).into()) {
         Ok(listener) => Ok(listener),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(error),
-        Err(_) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await,
+        Err(_) => bind(TcpSocket::new_v4(), (Ipv4Addr::UNSPECIFIED, port).into()),
     }
+}
+
+fn bind(socket: io::Result<TcpSocket>, address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 fn config(key: PrivateKey) -> Config {

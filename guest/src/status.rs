@@ -26,11 +26,11 @@ impl Sessions {
 
     /// Returns the state of things. Processor time never goes back, though processes that the engine started beside
     /// the guest take theirs with them when they end.
-    pub(crate) fn status(&mut self, now: Instant) -> Status {
+    pub(crate) fn status(&mut self, now: Instant, changed: bool) -> Status {
         self.cpu_ms = self.cpu_ms.max(cpu_ms());
         let idle = self.last_ended.filter(|_| self.now == 0);
         let idle_s = idle.map(|ended| now.saturating_duration_since(ended).as_secs());
-        Status { sessions: self.now, idle_s, cpu_ms: self.cpu_ms }
+        Status { sessions: self.now, idle_s, changed, cpu_ms: self.cpu_ms }
     }
 }
 
@@ -85,14 +85,14 @@ mod tests {
     fn idle_is_since_the_last_one_ended() {
         let mut sessions = Sessions::default();
         let now = Instant::now();
-        assert_eq!(sessions.status(now).idle_s, None);
+        assert_eq!(sessions.status(now, false).idle_s, None);
         sessions.begun();
         sessions.begun();
         sessions.ended(now);
-        let status = sessions.status(now + Duration::from_secs(5));
+        let status = sessions.status(now + Duration::from_secs(5), false);
         assert_eq!((status.sessions, status.idle_s), (1, None));
         sessions.ended(now);
-        let status = sessions.status(now + Duration::from_secs(5));
+        let status = sessions.status(now + Duration::from_secs(5), false);
         assert_eq!((status.sessions, status.idle_s), (0, Some(5)));
     }
 }

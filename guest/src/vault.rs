@@ -1,7 +1,7 @@
 //! What the guest was told, and what it keeps of it for a later start of the container.
 //!
-//! The settings hold the password as it is; they are removed once the state is written, which holds a salted digest.
-//! Where nothing can be written (a read-only root), the settings stay, for root alone, and hold at every start.
+//! The settings hold the password as it is. A file of them is removed once the state is written, which holds a salted
+//! digest. Where nothing can be written, such a file stays, for root alone, and holds at every start.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -18,16 +18,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::account::Accounts;
 use crate::place::Place;
-use crate::say;
+use crate::{say, told};
 
 /// A file larger than this is not ours.
-const READ_LIMIT: u64 = 1 << 20;
+pub(crate) const READ_LIMIT: u64 = 1 << 20;
 /// The password is random: this is against a look at the digest, not against guessing.
 const ROUNDS: NonZeroU32 = NonZeroU32::new(1000).expect("1000 is not zero");
 
 /// What is kept beside the program, 0600.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct State {
+    /// Of which container it is, where the host said so.
+    #[serde(default)]
+    nonce: Option<String>,
     #[serde(default)]
     user: Option<String>,
     #[serde(default)]
@@ -37,6 +40,9 @@ struct State {
     authorized_keys: Vec<String>,
     #[serde(default)]
     password: Option<Digest>,
+    /// Whether the passwords are others than the first.
+    #[serde(default)]
+    changed: bool,
 }
 
 /// A password that can be compared and not read.
@@ -44,6 +50,16 @@ struct State {
 struct Digest {
     salt: [u8; 16],
     hash: [u8; 32],
+}
+
+/// Where the settings come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A file of the contract's.
+    File,
+    /// The first line of standard input, at the first start of the container with this nonce. An image that was made of
+    /// another container may have that one's state in it.
+    Input(String),
 }
 
 /// What is known of users, keys and the password.
@@ -55,18 +71,23 @@ pub(crate) struct Vault {
 
 impl Vault {
     /// Takes in new settings, or else the state of an earlier start. Without both nobody can log in.
-    pub(crate) fn open(place: &Place) -> Self {
-        let settings = match read::<Settings>(&place.settings()) {
-            Ok(settings) => settings,
-            Err(error) => {
-                say::line(format_args!("the settings cannot be read: {error}"));
-                None
+    pub(crate) fn open(place: &Place, source: Source) -> Self {
+        let mut state = read::<State>(&place.state());
+        let (settings, nonce) = match source {
+            Source::File => (read::<Settings>(&place.settings()), None),
+            Source::Input(nonce) => {
+                state = state.map(|state| state.filter(|state| state.nonce.as_ref() == Some(&nonce)));
+                (told::settings(matches!(state, Ok(Some(_)))), Some(nonce))
             }
         };
+        let settings = settings.unwrap_or_else(|error| {
+            say::line(format_args!("the settings cannot be read: {error}"));
+            None
+        });
         let mut vault = Self::default();
         match settings {
-            Some(settings) => vault.take_in(place, settings),
-            None => match read::<State>(&place.state()) {
+            Some(settings) => vault.take_in(place, settings, nonce),
+            None => match state {
                 Ok(state) => vault.set(state),
                 Err(error) => say::line(format_args!("the state cannot be read: {error}")),
             },
@@ -90,6 +111,11 @@ impl Vault {
     /// Whether `HOME` is the container's own.
     pub(crate) fn home_is_set(&self) -> bool {
         self.state.as_ref().is_some_and(|state| state.home_is_set)
+    }
+
+    /// Whether the passwords are others than the first.
+    pub(crate) fn changed(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| state.changed)
     }
 
     /// Returns the host key, if the guest was ever told one.
@@ -129,6 +155,7 @@ impl Vault {
         if let Some(password) = &credentials.password {
             state.password = Some(Digest::of(password.reveal()));
         }
+        state.changed |= credentials.password.is_some() || credentials.vnc_password.is_some();
         let state = serde_json::to_vec(state).map_err(io::Error::other)?;
         match write(&place.state(), &state, None) {
             // Nothing can be kept there, and nothing was before.
@@ -141,9 +168,9 @@ impl Vault {
         }
     }
 
-    fn take_in(&mut self, place: &Place, settings: Settings) {
+    fn take_in(&mut self, place: &Place, settings: Settings, nonce: Option<String>) {
         let vnc_password = settings.credentials.vnc_password.clone();
-        let state = State::of(settings);
+        let state = State { nonce, ..State::of(settings) };
         let written = serde_json::to_vec(&state).map_err(io::Error::other);
         self.set(Some(state));
         let kept = written.and_then(|state| write(&place.state(), &state, None));
@@ -169,11 +196,13 @@ impl Vault {
 impl State {
     fn of(settings: Settings) -> Self {
         Self {
+            nonce: None,
             user: settings.user,
             home_is_set: settings.home_is_set,
             host_key: settings.host_key,
             authorized_keys: settings.credentials.authorized_keys,
             password: settings.credentials.password.map(|password| Digest::of(password.reveal())),
+            changed: false,
         }
     }
 }
@@ -226,9 +255,12 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     };
     let mut bytes = Vec::new();
     file.take(READ_LIMIT).read_to_end(&mut bytes)?;
-    // Not the parser's own words: they quote what they stumble over.
-    let parsed = serde_json::from_slice(&bytes);
-    parsed.map(Some).map_err(|error| {
+    parsed(&bytes).map(Some)
+}
+
+/// Reads JSON. What is said of it is not in the parser's own words: they quote what they stumble over.
+pub(crate) fn parsed<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
+    serde_json::from_slice(bytes).map_err(|error| {
         io::Error::other(format!("wrong at line {} column {}", error.line(), error.column()))
     })
 }

@@ -183,6 +183,11 @@ impl Runtime for Remote {
         self.stream(method, &ExecArgs { id, spec }, Some(input), &out, all).await
     }
 
+    async fn feed(&self, id: ContainerId, input: Input) -> Result<()> {
+        let method = (RuntimeMethod::Feed.number(), CHANGE_MS);
+        self.stream(method, &IdArgs { id }, Some(input), &Output::null(), all).await
+    }
+
     async fn copy_in(&self, id: ContainerId, path: String, archive: Input) -> Result<()> {
         let method = (RuntimeMethod::CopyIn.number(), ENDLESS);
         self.stream(method, &CopyArgs { id, path }, Some(archive), &Output::null(), all).await

@@ -36,6 +36,7 @@ mod health;
 mod idle;
 mod image_policy;
 mod images;
+mod install;
 mod lease;
 mod lock;
 mod make;

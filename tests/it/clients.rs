@@ -15,7 +15,7 @@ use crate::ssh::{Session, made, text};
 use crate::support::{IMAGE, Surroundings, run, try_engine, unique};
 
 /// An image with rsync and Python, which `cargo xtask test` builds.
-const CLIENTS: &str = "gx-clients";
+pub(crate) const CLIENTS: &str = "gx-clients";
 const CROWD: usize = 1000;
 const PASTE: usize = 64 << 20;
 

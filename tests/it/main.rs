@@ -24,13 +24,16 @@
 //! | `ports` | ports of containers are published as it is asked for, or refused |
 //! | `ssh` | containers are entered by OpenSSH's own client, and nobody else is told the secrets |
 //! | `clients` | rsync, sftp, Ansible and forwarded ports; crowds and killed sessions keep nobody out |
-//! | `read_only` | containers are entered where nothing can be written |
+//! | `editors` | the steps of an editor that works over SSH: a script, a server, a SOCKS proxy |
+//! | `read_only` | containers are made, and entered, where nothing can be written |
+//! | `schemathesis` | an API fuzzer led by our own document finds no fault |
 //! | `support`, `engine_proxy` | how tests start programs, hosts and engines, and cut them off |
 
 mod browser;
 mod clients;
 mod config;
 mod desktop;
+mod editors;
 mod engine_proxy;
 mod example;
 mod faults;
@@ -50,6 +53,7 @@ mod read_only;
 mod readme;
 mod roads;
 mod runtimes;
+mod schemathesis;
 mod ssh;
 mod stranger;
 mod support;

@@ -40,7 +40,8 @@ fn what_is_not_there_is_named_with_what_was_probably_meant() {
         ),
         (
             &["create", "--ssh-key", "nothere.pub", IMAGE],
-            "1\nerror: cannot read nothere.pub\n  because: No such file or directory (os error 2)\n",
+            "2\nerror: there is no file nothere.pub\n  hint: name a file of public keys, as ~/.ssh/id_ed25519.pub; \
+             `ssh-keygen -t ed25519` makes a pair\n",
         ),
         (
             &["port", "web", "http"],

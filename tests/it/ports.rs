@@ -3,8 +3,10 @@
 
 use std::io::{ErrorKind, Read};
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
 
-use crate::support::{IMAGE, Removed, Surroundings, eventually, unique};
+use crate::clients::CLIENTS;
+use crate::support::{IMAGE, Removed, Surroundings, eventually, try_engine, unique};
 
 #[test]
 fn docker_publishes() {
@@ -14,6 +16,53 @@ fn docker_publishes() {
 #[test]
 fn podman_publishes() {
     published("podman");
+}
+
+#[test]
+fn docker_hands_datagrams_over() {
+    datagrams("docker");
+}
+
+#[test]
+fn podman_hands_datagrams_over() {
+    datagrams("podman");
+}
+
+/// Answers each datagram with what it says in capitals.
+const ECHO: &str = "\
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(('', 5353))
+while True:
+    said, who = s.recvfrom(2048)
+    s.sendto(said.upper(), who)
+";
+
+/// One datagram and its answer, and the largest that Ethernet carries whole.
+fn datagrams(runtime: &str) {
+    let there = try_engine(runtime, &["image", "inspect", CLIENTS]).code == 0;
+    assert!(there, "{runtime} has no {CLIENTS}: `cargo xtask test -- ports` makes it");
+    let here = Surroundings::new();
+    let name = unique("datagrams");
+    let _removed = Removed(runtime, format!("gx-{name}"));
+    let create = ["create", "--runtime", runtime, "--name", &name, "-p", "5353/udp", CLIENTS];
+    here.ok(&[&create[..], &["--", "python3", "-c", ECHO]].concat());
+    let address = here.ok(&["port", &name, "5353/udp"]);
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    socket.connect(address.trim()).expect("an address");
+    socket.set_read_timeout(Some(Duration::from_millis(200))).expect("a time-out");
+    for said in ["hello".to_owned(), "x".repeat(1472)] {
+        let answer = eventually("the container answers", || {
+            // One that is sent before the program listens is lost, or refused.
+            socket.send(said.as_bytes()).ok()?;
+            let mut answer = vec![0; 2048];
+            let length = socket.recv(&mut answer).ok()?;
+            answer.truncate(length);
+            // A late answer to an earlier try is not this one's.
+            (length == said.len()).then_some(answer)
+        });
+        assert_eq!(answer, said.to_uppercase().as_bytes());
+    }
 }
 
 /// Greets whoever connects.

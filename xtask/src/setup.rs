@@ -75,7 +75,7 @@ pub(crate) const VIEWERS: &[Need] = &[
     Need {
         found_as: &["python3-venv"],
         packages: &["python3-venv"],
-        why: "holds vncdotool, a VNC client that tests can drive",
+        why: "holds vncdotool, a VNC client that tests can drive, and schemathesis, which asks our API for nonsense",
     },
 ];
 

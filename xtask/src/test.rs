@@ -41,7 +41,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         // The tests let gx build the image itself, as it does when a create first names it.
         desktop::bases(&engines)?;
     }
-    if wanted("clients") {
+    if wanted("clients") || wanted("ports") {
         desktop::build_clients(&engines)?;
     }
     say("testing");

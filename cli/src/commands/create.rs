@@ -104,6 +104,9 @@ pub struct CreateArgs {
     /// How far it reaches; without it, as far as the host allows
     #[arg(long, value_name = "HOW")]
     pub network: Option<Network>,
+    /// Lets nothing be written to the container's root
+    #[arg(long)]
+    pub read_only: bool,
     /// Gives the main process a terminal
     #[arg(short, long)]
     pub tty: bool,
@@ -195,6 +198,7 @@ fn request(args: CreateArgs, context: &Context<'_>) -> Result<CreateRequest> {
         extra_ports: args.ports,
         gpus: args.gpus,
         no_guest: args.no_guest,
+        read_only: args.read_only,
         require_ssh: !args.ssh_key.is_empty(),
         ttl_s: args.ttl.map(|span| span.0.as_secs()),
         idle_s: args.idle.map(|span| span.0.as_secs()),

@@ -9,6 +9,7 @@ mod events;
 mod exec;
 mod exits;
 mod faults;
+mod feed;
 mod handshake;
 mod idempotence;
 mod images;
@@ -30,6 +31,7 @@ pub(crate) const ALL: &[&[Case]] = &[
     logs::CASES,
     exec::CASES,
     copy::CASES,
+    feed::CASES,
     lists::CASES,
     images::CASES,
     ports::CASES,

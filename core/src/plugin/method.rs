@@ -121,6 +121,8 @@ methods! {
         Events = 37, "events";
         /// [`NetworkArgs`].
         RemoveNetwork = 38, "remove_network";
+        /// [`IdArgs`]; takes input.
+        Feed = 39, "feed";
     }
 }
 
@@ -155,7 +157,7 @@ pub fn name(number: u32) -> &'static str {
 /// Returns whether a method takes input while it runs.
 pub const fn takes_input(number: u32) -> bool {
     use RuntimeMethod as M;
-    matches!(M::from_number(number), Some(M::Build | M::Exec | M::CopyIn))
+    matches!(M::from_number(number), Some(M::Build | M::Exec | M::CopyIn | M::Feed))
 }
 
 macro_rules! bodies {
@@ -179,7 +181,7 @@ bodies! {
     BuildArgs { request: BuildRequest = "What to build.", }
     /// The body of `create`.
     CreateArgs { spec: ContainerSpec = "What to make.", }
-    /// The body of `start`, `wait` and `inspect`.
+    /// The body of `start`, `wait`, `inspect` and `feed`.
     IdArgs { id: ContainerId = "Which container.", }
     /// The body of `signal`.
     SignalArgs { id: ContainerId = "Which container.", signal: String = "A name or number.", }

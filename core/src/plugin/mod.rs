@@ -37,10 +37,10 @@ pub use serde;
 pub use serde_json;
 
 pub use crate::container::{
-    Container, ContainerSpec, ContainerState, Exit, Gpus, PortMapping, PortRequest, Protocol, Resources,
-    Security, label,
+    Container, ContainerSpec, ContainerState, Exit, Gpus, Mount, PortMapping, PortRequest, Protocol,
+    Resources, Security, label,
 };
-pub use crate::id::{ContainerId, ContainerName, IdempotencyKey, NodeId, PluginName, Timestamp};
+pub use crate::id::{ContainerId, ContainerName, IdempotencyKey, NodeId, PluginName, Timestamp, VolumeName};
 pub use crate::image::{Image, ImageProcess, ImageRef};
 pub use crate::measurement::{
     Budget, Latency, Measurement, MeasurementCapabilities, Sample, Target, Throughput,

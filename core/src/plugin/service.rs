@@ -103,6 +103,7 @@ async fn runtime_call<T: Runtime>(runtime: &T, method: RuntimeMethod, request: R
             let ExecArgs { id, spec } = args(&body)?;
             reply(&runtime.exec(id, spec, input(), out).await?)
         }
+        M::Feed => empty(runtime.feed(args::<IdArgs>(&body)?.id, input()).await),
         M::CopyIn => {
             let CopyArgs { id, path } = args(&body)?;
             empty(runtime.copy_in(id, path, input()).await)

@@ -47,6 +47,10 @@ pub enum Feature {
     ExecCancel,
     /// `copy_in` and `copy_out`.
     Copy,
+    /// [`ContainerSpec::mounts`](crate::ContainerSpec::mounts) hold.
+    Volumes,
+    /// `feed`.
+    Feed,
     /// `stats`.
     Stats,
     /// `events`.

@@ -67,7 +67,8 @@ enum gx_method {
     GX_COPY_IN = 34,
     GX_COPY_OUT = 35,
     GX_STATS = 36,
-    GX_EVENTS = 37
+    GX_EVENTS = 37,
+    GX_FEED = 38
 };
 
 typedef struct {

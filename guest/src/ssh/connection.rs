@@ -13,9 +13,9 @@ use tokio::task::AbortHandle;
 
 use super::Guest;
 use super::flow::Flow;
-use super::forward;
 use super::session::{self, Setup, Visitor, What};
 use super::terminal::{Size, Terminal};
+use super::{forward, local};
 use crate::account::Account;
 
 /// So many channels a connection may have at once.
@@ -187,7 +187,36 @@ impl Handler for Connection {
             match forward::connect(&visitor, &host, port).await {
                 Ok(stream) => {
                     reply.accept().await;
-                    forward::carry(&visitor, channel, stream).await;
+                    forward::carry(&visitor, channel, forward::halves(stream)).await;
+                }
+                Err(_) => {
+                    visitor.flow.close(channel.id());
+                    reply.reject(ChannelOpenFailure::ConnectFailed).await;
+                }
+            }
+            drop(place);
+        });
+        Ok(())
+    }
+
+    async fn channel_open_direct_streamlocal(
+        &mut self,
+        channel: Channel<Msg>,
+        path: &str,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let Some(visitor) = self.visitor() else { return Ok(()) };
+        let Some(place) = self.open(channel.id()) else {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        };
+        let path = path.to_owned();
+        tokio::spawn(async move {
+            match local::connect(&visitor, &path).await {
+                Ok(stream) => {
+                    reply.accept().await;
+                    forward::carry(&visitor, channel, stream.into_split()).await;
                 }
                 Err(_) => {
                     visitor.flow.close(channel.id());
@@ -327,5 +356,24 @@ impl Handler for Connection {
             listener.abort();
         }
         Ok(listener.is_some())
+    }
+
+    async fn streamlocal_forward(&mut self, path: &str, session: &mut Session) -> Result<bool, Self::Error> {
+        let Some(visitor) = self.visitor() else { return Ok(false) };
+        if self.listeners.len() >= LISTENERS {
+            return Ok(false);
+        }
+        let Ok((listener, made)) = local::listen(&visitor, path).await else { return Ok(false) };
+        let task = local::hand_back(visitor, listener, made, path.to_owned(), session.handle());
+        self.listeners.insert((path.to_owned(), 0), tokio::spawn(task).abort_handle());
+        Ok(true)
+    }
+
+    async fn cancel_streamlocal_forward(
+        &mut self,
+        path: &str,
+        session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        self.cancel_tcpip_forward(path, 0, session).await
     }
 }

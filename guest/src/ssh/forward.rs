@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use russh::Channel;
 use russh::server::{Handle, Msg};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::channel::{Inlet, Outlet};
@@ -33,13 +34,21 @@ pub(super) async fn connect(visitor: &Visitor, host: &str, port: u16) -> io::Res
     Err(last)
 }
 
-/// Carries bytes between a channel and a connection until both directions have ended.
-pub(super) async fn carry(visitor: &Visitor, channel: Channel<Msg>, stream: TcpStream) {
+/// Returns both halves of a connection that sends what it is given at once.
+pub(super) fn halves(stream: TcpStream) -> (OwnedReadHalf, OwnedWriteHalf) {
     let _ = stream.set_nodelay(true);
+    stream.into_split()
+}
+
+/// Carries bytes between a channel and a connection until both directions have ended.
+pub(super) async fn carry<R, W>(visitor: &Visitor, channel: Channel<Msg>, (source, sink): (R, W))
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
     let id = channel.id();
     let (read, write) = channel.split();
     let mut inlet = Inlet::new(read, id, visitor.flow.clone());
-    let (source, sink) = stream.into_split();
     let idle = AtomicBool::new(false);
     let outlet = Outlet { write: &write, flow: &visitor.flow, extended: None, idle: &idle };
     let out = async {
@@ -73,7 +82,7 @@ struct Telling<W> {
     tell: Option<tokio::sync::oneshot::Sender<()>>,
 }
 
-impl<W: tokio::io::AsyncWrite + Unpin> tokio::io::AsyncWrite for Telling<W> {
+impl<W: AsyncWrite + Unpin> AsyncWrite for Telling<W> {
     fn poll_write(
         mut self: std::pin::Pin<&mut Self>,
         context: &mut std::task::Context<'_>,
@@ -134,7 +143,7 @@ pub(super) async fn hand_back(visitor: Visitor, listener: TcpListener, asked: (S
                 handle.channel_open_forwarded_tcpip(asked.0, asked.1, origin, from.port().into()).await;
             if let Ok(channel) = opened {
                 visitor.flow.open(channel.id());
-                carry(&visitor, channel, stream).await;
+                carry(&visitor, channel, halves(stream)).await;
             }
             drop(place);
         });

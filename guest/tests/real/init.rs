@@ -97,3 +97,49 @@ fn nothing_of_the_guest_is_in_the_environment() {
     let home = format!("HOME={}\n", guest.path("home").display());
     assert!(variables.contains(&home), "{variables}");
 }
+
+/// Runs a guest with this on its standard input, and returns what it printed.
+fn told(folder: &std::path::Path, nonce: &str, said: &str, argv: &[&str]) -> Output {
+    use std::io::Write;
+    let mut command = Guest::program(folder);
+    command.args(["init-told", nonce]).args(argv).stdin(Stdio::piped());
+    let mut guest = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    guest.stdin.take().unwrap().write_all(said.as_bytes()).unwrap();
+    guest.wait_with_output().unwrap()
+}
+
+#[test]
+fn what_is_told_is_kept_for_this_container_and_its_main_process_has_no_input() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("gx")).unwrap();
+    let state = folder.path().join("gx/state.json");
+    let settings = |seed: &str| {
+        let settings =
+            serde_json::json!({"host_key": seed.repeat(32), "credentials": {"password": PASSWORD}});
+        format!("{settings}\nwhat is behind the line\n")
+    };
+    let first = told(folder.path(), "n1", &settings("5a"), &["cat"]);
+    assert_eq!((text(&first).as_str(), first.status.code()), ("", Some(0)), "{first:?}");
+    let kept = std::fs::read_to_string(&state).unwrap();
+    assert!(kept.contains(&"5a".repeat(32)) && !kept.contains(PASSWORD));
+    assert!(!folder.path().join("gx/settings.json").exists());
+    // A later start reads nothing; the same files in another container, as in an image made of the first, are not its.
+    told(folder.path(), "n1", &settings("6b"), &["true"]);
+    assert_eq!(std::fs::read_to_string(&state).unwrap(), kept);
+    told(folder.path(), "n2", &settings("7c"), &["true"]);
+    assert!(std::fs::read_to_string(&state).unwrap().contains(&"7c".repeat(32)));
+}
+
+#[test]
+fn who_is_told_rubbish_or_nothing_has_no_ssh_and_runs_all_the_same() {
+    for (said, why) in
+        [("{\"host_key\": \"hunter2\"\n", "wrong at line"), ("half", "ends before the line does")]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("gx")).unwrap();
+        let ended = told(folder.path(), "n1", said, &["sh", "-c", "exit 3"]);
+        let log = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!(ended.status.code(), Some(3), "{log}");
+        assert!(log.contains(why) && !log.contains("hunter2"), "{log}");
+    }
+}

@@ -2,8 +2,17 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::{UnixListener, UnixStream};
 
 use crate::support::{Guest, free_port, wait_for};
+
+/// Sends back in capitals what the visitor sends until its end.
+fn answer(mut visitor: impl Read + Write) {
+    let mut all = Vec::new();
+    visitor.read_to_end(&mut all).unwrap();
+    visitor.write_all(&all.to_ascii_uppercase()).unwrap();
+}
 
 /// Listens, and sends back in capitals what each visitor sends until its end.
 fn echo() -> u16 {
@@ -11,12 +20,7 @@ fn echo() -> u16 {
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         for visitor in listener.incoming().flatten() {
-            std::thread::spawn(move || {
-                let mut visitor = visitor;
-                let mut all = Vec::new();
-                visitor.read_to_end(&mut all).unwrap();
-                visitor.write_all(&all.to_ascii_uppercase()).unwrap();
-            });
+            std::thread::spawn(move || answer(visitor));
         }
     });
     port
@@ -83,6 +87,61 @@ fn connections_that_fail_keep_no_place() {
         let _ = stream.read_to_end(&mut Vec::new());
     }
     assert!(ask(good, 10) == b"AAAAAAAAAA");
+    ssh.kill().unwrap();
+    ssh.wait().unwrap();
+}
+
+#[test]
+fn a_socket_of_the_container_is_reached_here() {
+    let guest = Guest::start(&["sleep", "1000"]);
+    let (here, path) = (free_port(), guest.path("home/there.sock"));
+    let listener = UnixListener::bind(&path).unwrap();
+    std::thread::spawn(move || listener.incoming().flatten().for_each(answer));
+    let forward = format!("{here}:{}", path.display());
+    let mut ssh = guest.ssh(&["-N", "-o", "ExitOnForwardFailure=yes", "-L", &forward], &[]).spawn().unwrap();
+    wait_for("the port is open", || TcpStream::connect(("127.0.0.1", here)).is_ok());
+    for size in [1, 3_000_000] {
+        assert!(ask(here, size) == vec![b'A'; size], "{size}");
+    }
+    ssh.kill().unwrap();
+    ssh.wait().unwrap();
+}
+
+#[test]
+fn a_port_here_is_reached_from_a_socket_in_the_container() {
+    let guest = Guest::start(&["sleep", "1000"]);
+    let (path, here) = (guest.path("home/back.sock"), echo());
+    let forward = format!("{}:127.0.0.1:{here}", path.display());
+    let options = ["-N", "-o", "ExitOnForwardFailure=yes", "-R", &forward];
+    let mut ssh = guest.ssh(&options, &[]).spawn().unwrap();
+    wait_for("the socket is there", || UnixStream::connect(&path).is_ok());
+    let file = std::fs::metadata(&path).unwrap();
+    assert!(file.file_type().is_socket() && file.mode() & 0o777 == 0o600, "{:o}", file.mode());
+    let mut stream = UnixStream::connect(&path).unwrap();
+    stream.write_all(b"abc").unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "ABC");
+    // What is there already is not replaced.
+    let second = guest.ssh(&options, &[]).output().unwrap();
+    assert_eq!(second.status.code(), Some(255), "{second:?}");
+    ssh.kill().unwrap();
+    ssh.wait().unwrap();
+    wait_for("the file is gone with the connection", || !path.exists());
+}
+
+#[test]
+fn a_socket_that_nobody_listens_on_is_refused() {
+    let guest = Guest::start(&["sleep", "1000"]);
+    let here = free_port();
+    let forward = format!("{here}:/no/such/socket");
+    let mut ssh = guest.ssh(&["-N", "-L", &forward], &[]).spawn().unwrap();
+    wait_for("the port is open", || TcpStream::connect(("127.0.0.1", here)).is_ok());
+    let mut stream = TcpStream::connect(("127.0.0.1", here)).unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer); // closed or reset
+    assert!(answer.is_empty());
     ssh.kill().unwrap();
     ssh.wait().unwrap();
 }

@@ -126,7 +126,7 @@ impl Exec {
         }
         let path = format!("/exec/{}/start", self.id);
         let connection =
-            self.engine.wire.upgrade(&path, &body).await.map_err(|error| self.engine.error(error))?;
+            self.engine.wire.upgrade(&path, Some(&body)).await.map_err(|error| self.engine.error(error))?;
         let (reader, writer) = tokio::io::split(connection);
         let feed = async {
             self.feed(input, writer).await;

@@ -9,6 +9,7 @@ mod engine;
 mod error;
 mod events;
 mod exec;
+mod feed;
 mod frames;
 mod images;
 mod kill;
@@ -138,6 +139,10 @@ impl Runtime for DockerRuntime {
 
     async fn exec(&self, id: ContainerId, spec: ExecSpec, input: Input, out: Output) -> Result<Exit> {
         exec::exec(&self.engine, id, spec, input, out).await
+    }
+
+    async fn feed(&self, id: ContainerId, input: Input) -> Result<()> {
+        feed::feed(&self.engine, id, input).await
     }
 
     async fn copy_in(&self, id: ContainerId, path: String, archive: Input) -> Result<()> {

@@ -6,13 +6,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, ContainerState as EngineState, ContainerStateStatusEnum,
     ContainerSummary, ContainerSummaryStateEnum, DeviceRequest, HostConfig, HostConfigLogConfig,
-    ImageInspect, PortBinding, PortMap, PortSummaryTypeEnum, RestartPolicy, RestartPolicyNameEnum,
+    ImageInspect, Mount as EngineMount, MountType, MountVolumeOptions, PortBinding, PortMap,
+    PortSummaryTypeEnum, RestartPolicy, RestartPolicyNameEnum,
 };
 use gx_core::image::{Image, ImageProcess};
 use gx_core::runtime::ListFilter;
 use gx_core::{
-    Container, ContainerId, ContainerSpec, ContainerState, ErrorCode, Exit, Gpus, PortMapping, PortRequest,
-    Protocol, RuntimeError, Timestamp,
+    Container, ContainerId, ContainerSpec, ContainerState, ErrorCode, Exit, Gpus, Mount, PortMapping,
+    PortRequest, Protocol, RuntimeError, Timestamp,
 };
 
 use crate::config::Config;
@@ -30,6 +31,8 @@ pub(crate) fn create_body(spec: ContainerSpec, config: &Config) -> ContainerCrea
         user: spec.user,
         working_dir: spec.workdir,
         tty: Some(spec.tty),
+        open_stdin: Some(spec.fed),
+        stdin_once: Some(spec.fed), // it ends with what it was fed
         stop_timeout: spec.stop_grace_s.map(i64::from),
         exposed_ports: some_unless_empty(exposed),
         host_config: Some(host_config),
@@ -61,6 +64,7 @@ fn host_config(spec: &ContainerSpec, config: &Config) -> HostConfig {
         cap_drop: security.capabilities.as_ref().map(|_| vec!["ALL".to_owned()]),
         cap_add: security.capabilities.clone(),
         readonly_rootfs: Some(security.read_only_root),
+        mounts: some_unless_empty(spec.mounts.iter().map(mount).collect()),
         log_config: Some(log_config(config)),
         restart_policy: Some(RestartPolicy {
             name: Some(RestartPolicyNameEnum::NO),
@@ -86,6 +90,17 @@ fn port_bindings(ports: &[PortRequest]) -> PortMap {
         bindings.entry(port_key(port)).or_default().get_or_insert_default().push(binding);
     }
     bindings
+}
+
+fn mount(mount: &Mount) -> EngineMount {
+    EngineMount {
+        target: Some(mount.path.clone()),
+        source: mount.volume.as_ref().map(ToString::to_string),
+        typ: Some(MountType::VOLUME),
+        read_only: Some(mount.read_only),
+        volume_options: Some(MountVolumeOptions { no_copy: Some(true), ..Default::default() }),
+        ..Default::default()
+    }
 }
 
 fn gpus(gpus: &Gpus) -> Option<DeviceRequest> {

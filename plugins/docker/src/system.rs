@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::kill;
 
 /// What every engine can do.
-const ALWAYS: [Feature; 12] = [
+const ALWAYS: [Feature; 14] = [
     Feature::Pull,
     Feature::Images,
     Feature::Build,
@@ -19,6 +19,8 @@ const ALWAYS: [Feature; 12] = [
     Feature::Exec,
     Feature::ExecTty,
     Feature::Copy,
+    Feature::Volumes,
+    Feature::Feed,
     Feature::Stats,
     Feature::Events,
     Feature::Ports,

@@ -88,18 +88,19 @@ impl Wire {
         Ok(checked(self.request(request).await?).await?.into_body())
     }
 
-    /// Sends a JSON body and returns the raw connection in both directions.
+    /// Sends a JSON body, where there is one, and returns the raw connection in both directions.
     pub(crate) async fn upgrade(
         &self,
         path: &str,
-        body: &serde_json::Value,
+        body: Option<&serde_json::Value>,
     ) -> Result<TokioIo<Upgraded>, Error> {
         let uri = format!("http://{}{path}", self.authority());
+        let body = body.map(serde_json::Value::to_string).unwrap_or_default();
         let request = Request::post(uri)
             .header(CONTENT_TYPE, "application/json")
             .header(CONNECTION, "Upgrade")
             .header(UPGRADE, "tcp")
-            .body(Either::Left(Full::from(body.to_string())))?;
+            .body(Either::Left(Full::from(body)))?;
         let response = checked(self.request(request).await?).await?;
         Ok(TokioIo::new(hyper::upgrade::on(response).await?))
     }

@@ -97,16 +97,27 @@ impl Engine {
         Ok(Lines::new(self.requests.get(endpoint(path, query)).await?))
     }
 
+    /// Asks for something that is answered with nothing but whether it was done.
+    pub(crate) async fn post(&self, path: &str) -> Result<()> {
+        let answer = self.requests.post(endpoint(path, &[]), Payload::empty(), Headers::none()).await?;
+        hyper::body::to_bytes(answer.into_body()).await.map_err(containers_api::conn::Error::from)?;
+        Ok(())
+    }
+
     /// Turns the connection of a request into a pipe in both directions.
     pub(crate) async fn upgrade(
         &self,
         path: &str,
-        body: &(impl Serialize + Sync),
+        query: Query<'_>,
+        body: Option<&(impl Serialize + Sync)>,
     ) -> Result<hyper::upgrade::Upgraded> {
         let mut headers = Headers::single("connection", "Upgrade");
         headers.add("upgrade", "tcp");
-        let payload = Payload::Json(Body::from(serde_json::to_vec(body)?));
-        let answer = self.requests.post(endpoint(path, &[]), payload, Some(headers)).await?;
+        let payload = match body {
+            Some(body) => Payload::Json(Body::from(serde_json::to_vec(body)?)),
+            None => Payload::empty(),
+        };
+        let answer = self.requests.post(endpoint(path, query), payload, Some(headers)).await?;
         Ok(hyper::upgrade::on(answer).await.map_err(containers_api::conn::Error::from)?)
     }
 

@@ -27,6 +27,8 @@ pub(crate) fn capabilities(store: Option<&Store>) -> Capabilities {
         F::ExecTty,
         F::ExecCancel,
         F::Copy,
+        F::Volumes,
+        F::Feed,
         F::Events,
         F::Ports,
         F::Networks,

@@ -12,6 +12,7 @@
 //! | networks of owners | `network.rs` |
 //! | starting, ending, removing | `lifecycle.rs` |
 //! | work that outlives its caller | `tasks.rs` |
+//! | what is read at the start | `feed.rs` |
 //! | commands in a container, and ending them | `exec.rs` `frames.rs` `session.rs` |
 //! | what it wrote, and the file that is in | `logs.rs` `logfile.rs` |
 //! | the rest, by its noun | `images.rs` `build.rs` `copy.rs` `stats.rs` `events.rs` `info.rs` |
@@ -25,6 +26,7 @@ mod engine;
 mod error;
 mod events;
 mod exec;
+mod feed;
 mod frames;
 mod images;
 mod info;
@@ -169,6 +171,11 @@ impl Runtime for Podman {
 
     async fn exec(&self, id: ContainerId, spec: ExecSpec, input: Input, out: Output) -> Result<Exit> {
         exec::exec(&self.engine().await?, &id, &spec, input, &out, &self.tasks).await
+    }
+
+    async fn feed(&self, id: ContainerId, input: Input) -> Result<()> {
+        let engine = self.engine().await?;
+        self.tasks.finish(async move { feed::feed(&engine, &id, input).await }).await
     }
 
     async fn copy_in(&self, id: ContainerId, path: String, archive: Input) -> Result<()> {

@@ -70,7 +70,7 @@ impl Session {
         let mut body = json!({"Detach": false, "Tty": spec.tty});
         body.as_object_mut().expect("made above").extend(size.as_object().expect("made above").clone());
         let path = format!("/exec/{}/start", self.id);
-        let starting = self.engine.upgrade(&path, &body);
+        let starting = self.engine.upgrade(&path, &[], Some(&body));
         tokio::pin!(starting);
         loop {
             tokio::select! {

@@ -36,6 +36,9 @@ pub(crate) struct SpecGenerator<'a> {
     stop_timeout: Option<u32>,
     resource_limits: LinuxResources,
     portmappings: Vec<SpecPort>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    volumes: Vec<NamedVolume<'a>>,
+    stdin: bool,
     devices: Vec<Device>,
     no_new_privileges: bool,
     cap_drop: &'static [&'static str],
@@ -89,6 +92,15 @@ struct SpecPort {
     protocol: String,
 }
 
+/// `specgen.NamedVolume`; without a name it is an anonymous one.
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct NamedVolume<'a> {
+    name: &'a str,
+    dest: &'a str,
+    options: Vec<&'static str>,
+}
+
 #[derive(Debug, PartialEq, Serialize)]
 struct Device {
     path: String,
@@ -120,6 +132,8 @@ impl<'a> SpecGenerator<'a> {
             stop_timeout: spec.stop_grace_s,
             resource_limits: resources(&spec.resources),
             portmappings: spec.ports.iter().map(port).collect(),
+            volumes: spec.mounts.iter().map(volume).collect(),
+            stdin: spec.fed,
             devices: devices(&spec.gpus),
             no_new_privileges: spec.security.no_new_privileges,
             cap_drop: if capabilities.is_some() { &["ALL"] } else { &[] },
@@ -161,6 +175,12 @@ fn port(port: &PortRequest) -> SpecPort {
         host_ip: port.host_address.map(|address| address.to_string()),
         protocol: port.protocol.to_string(),
     }
+}
+
+fn volume(mount: &Mount) -> NamedVolume<'_> {
+    let name = mount.volume.as_ref().map(AsRef::as_ref).unwrap_or_default();
+    let access = if mount.read_only { "ro" } else { "rw" };
+    NamedVolume { name, dest: &mount.path, options: vec![access, "nocopy"] }
 }
 
 /// Names GPUs as the Container Device Interface does: nvidia-ctk describes them by index, uuid or both, as it is told.

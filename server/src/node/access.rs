@@ -76,6 +76,12 @@ pub(crate) fn tell(info: &mut ContainerInfo, secrets: &Secrets<'_>) {
     }
 }
 
+/// Leaves the passwords out of an answer.
+pub(crate) fn keep_silent(info: &mut ContainerInfo) {
+    info.ssh.iter_mut().for_each(|ssh| ssh.password = None);
+    info.vnc.iter_mut().for_each(|vnc| vnc.password = None);
+}
+
 fn desktop(container: &Container) -> Option<u16> {
     text(container, label::VNC)?.parse().ok()
 }

@@ -6,13 +6,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use gx_core::api::{ContainerInfo, CreateRequest};
 use gx_core::container::label;
 use gx_core::image::Image;
 use gx_core::network::{NetworkMode, NetworkSpec};
-use gx_core::runtime::Feature;
+use gx_core::runtime::{Capabilities, Feature};
 use gx_core::stream::Output;
 use gx_core::{
     Container, ContainerName, ContainerSpec, ContainerState, ErrorCode, Gpus, IdempotencyKey, NodeId,
@@ -29,14 +29,20 @@ use super::caller::{Caller, Verb, authorize};
 use super::containers::{Found, Listing, info, name_of, timely};
 use super::gpus::GpuOrder;
 use super::guest::{self, Package, Plan, Without};
+use super::idle::guest_status;
 use super::image_policy;
-use super::make::{LOCK_PATIENCE, Making, put};
+use super::install::Install;
+use super::make::{LOCK_PATIENCE, Making};
 use super::names::{name_for, new_key};
 use super::network;
 use super::policy::{self, Grant};
 use super::ports::{HostPort, PortWish};
 use super::secrets::{self, Secrets};
 use crate::error::{Result, ServerError};
+
+/// How long a guest may take until it answers.
+const GUEST_PATIENCE: Duration = Duration::from_secs(5);
+const GUEST_POLL: Duration = Duration::from_millis(50);
 
 /// What goes before a container's name to make the engine's.
 const PREFIX: &str = "gx-";
@@ -63,6 +69,8 @@ struct Place {
     runtime: Arc<dyn Runtime>,
     /// The image, where it is there and need not be fetched.
     image: Option<Image>,
+    /// What the runtime can do, where a guest is wanted.
+    can: Capabilities,
     /// The GPUs that are asked for, and those that would be chosen now.
     gpus: Option<(GpuOrder, Gpus)>,
     /// What the container is attached to; `None` is the engine's own network.
@@ -101,7 +109,7 @@ impl Node {
             return Ok(done);
         }
         drop(unswept);
-        let Place { name, runtime, image, gpus, network } = place?;
+        let Place { name, runtime, image, can, gpus, network } = place?;
         order.check_name(&listing)?;
         ticket.admit(&self.holdings(&listing), &self.frame(caller).scopes(order.owner)).await?;
         let image = match image {
@@ -110,7 +118,7 @@ impl Node {
             }
             there_or_rehearsed => there_or_rehearsed,
         };
-        let plan = self.plan(&order, &name, &runtime, image.as_ref()).await?;
+        let plan = self.plan(&order, &name, &runtime, image.as_ref(), &can).await?;
         plan.iter().flat_map(Plan::ports).for_each(|port| wish.add(port, &self.limits));
         let spec = order.spec(&self.key, image.as_ref(), plan.as_ref(), SystemTime::now());
         let spec = network::attach(spec, network);
@@ -122,6 +130,7 @@ impl Node {
         let making = Making {
             name: name.clone(),
             runtime: runtime.clone(),
+            host: self.id(),
             package: plan.map(|plan| order.package(&plan, &self.key)),
             spec,
             gpus: gpus.map(|(order, _)| order),
@@ -149,11 +158,25 @@ impl Node {
         let name = self.runtime_or_default(request.runtime.clone()).await?;
         let runtime = self.runtimes.get(&name).await?;
         let gpus = self.gpus(caller, order, &name, &runtime).await?;
-        let (image, network) = tokio::join!(
+        let (image, can, network) = tokio::join!(
             self.image_there(&name, &runtime, request),
+            self.can(&name, &runtime, request),
             self.network(caller, order.owner, order.mode, &name, &runtime),
         );
-        Ok(Place { image: image?, network: network?, name, runtime, gpus })
+        Ok(Place { image: image?, can: can?, network: network?, name, runtime, gpus })
+    }
+
+    /// Asks the runtime what it can do, where that makes a difference.
+    async fn can(
+        &self,
+        name: &PluginName,
+        runtime: &Arc<dyn Runtime>,
+        request: &CreateRequest,
+    ) -> Result<Capabilities> {
+        if request.no_guest && request.idle_s.is_none() {
+            return Ok(Capabilities::default());
+        }
+        timely(name, async { runtime.capabilities().await.map_err(ServerError::of(name)) }).await
     }
 
     /// Decides whether the container gets the guest, and with what.
@@ -163,10 +186,11 @@ impl Node {
         name: &PluginName,
         runtime: &Arc<dyn Runtime>,
         image: Option<&Image>,
+        can: &Capabilities,
     ) -> Result<Option<Plan>> {
         let Some(image) = image else { return Ok(None) };
         self.check_platform(name, runtime, &order.request, image).await?;
-        let plan = match guest::plan(&order.request, image) {
+        let plan = match guest::plan(&order.request, image, can) {
             // Its way in is a published port.
             Ok(_) if order.mode == NetworkMode::None => Err(Without::Network),
             plan => plan,
@@ -181,8 +205,6 @@ impl Node {
         };
         if order.request.idle_s.is_some() {
             let tells = if plan.is_some() { Feature::Exec } else { Feature::Stats };
-            let can = runtime.capabilities();
-            let can = timely(name, async { can.await.map_err(ServerError::of(name)) }).await?;
             if !can.has(tells) {
                 let told = format!("{name} cannot tell what goes on in containers");
                 return Err(ServerError::invalid("idle_s", told));
@@ -256,11 +278,17 @@ impl Node {
         }
         let id = container.id.clone();
         let of = ServerError::of(name);
-        if container.state == ContainerState::Created {
+        let half_made = container.state == ContainerState::Created;
+        if half_made {
             self.finish(order, name, runtime, container).await?;
         }
-        let inspected = timely(name, async { runtime.inspect(id).await.map_err(&of) });
-        Ok(Some(self.made(name, inspected.await?)))
+        let inspected = timely(name, async { runtime.inspect(id).await.map_err(&of) }).await?;
+        let hold = half_made || first_passwords_hold(name, runtime, &inspected).await;
+        let mut made = self.made(name, inspected);
+        if !hold {
+            access::keep_silent(&mut made);
+        }
+        Ok(Some(made))
     }
 
     /// Starts what a crash has left half made.
@@ -271,17 +299,25 @@ impl Node {
         runtime: &Arc<dyn Runtime>,
         container: &Container,
     ) -> Result<()> {
+        let mut package = None;
         if access::nonce(container).is_some() {
-            let image = self.image_of(name, runtime, &order.request.image).await?;
-            let plan = self.plan(order, name, runtime, image.as_ref()).await?;
+            let image = self.image_of(name, runtime, &order.request.image);
+            let (image, can) = tokio::join!(image, self.can(name, runtime, &order.request));
+            let plan = self.plan(order, name, runtime, image?.as_ref(), &can?).await?;
             let plan =
                 plan.ok_or_else(|| ServerError::Internal("what had a guest can have none".to_owned()))?;
-            let package = order.package(&plan, self.key_of(container).unwrap_or(&self.key));
-            timely(name, put(name, runtime, &container.id, &package)).await?;
+            package = Some(order.package(&plan, self.key_of(container).unwrap_or(&self.key)));
         }
         self.close_off(container).await?;
-        let start = async { runtime.start(container.id.clone()).await.map_err(ServerError::of(name)) };
-        timely(name, start).await
+        let install = Install {
+            name,
+            runtime,
+            id: &container.id,
+            image: &order.request.image,
+            host: self.id(),
+            package: package.as_ref(),
+        };
+        timely(name, install.start()).await
     }
 
     /// Looks whether the GPUs that are asked for could be had now, before anything is fetched or made.
@@ -472,10 +508,24 @@ impl Order {
             tty: request.tty,
             resources: self.grant.resources,
             gpus: request.gpus.clone(),
-            security: policy::security(),
+            security: policy::security(request),
             ..ContainerSpec::new(name, request.image.clone())
         }
     }
+}
+
+/// Returns whether the guest says that nobody has changed the passwords it began with. One that has just been started may
+/// need a moment to answer.
+async fn first_passwords_hold(name: &PluginName, runtime: &Arc<dyn Runtime>, container: &Container) -> bool {
+    let deadline = Instant::now() + GUEST_PATIENCE;
+    while container.state == ContainerState::Running && access::nonce(container).is_some() {
+        match guest_status(name, &**runtime, container).await {
+            Ok(status) => return !status.changed,
+            Err(_) if Instant::now() < deadline => tokio::time::sleep(GUEST_POLL).await,
+            Err(_) => return false,
+        }
+    }
+    false
 }
 
 /// Returns a digest of what makes a difference to the container: not when its image is fetched, nor a rehearsal.

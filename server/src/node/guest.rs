@@ -1,19 +1,20 @@
-//! The guest: which containers get it, what their engine and the guest are then told, and the archive it comes in.
+//! The guest: which containers get it, and what their engine and the guest are then told.
 
 use std::fmt;
 
-use bytes::Bytes;
 use gx_core::api::CreateRequest;
-use gx_core::container::{ContainerSpec, label};
+use gx_core::container::{ContainerSpec, Mount, label};
 use gx_core::guest::{self, Credentials, Settings};
 use gx_core::image::{Image, ImageProcess};
-use gx_core::stream::{InputChunk, InputSender};
+use gx_core::runtime::{Capabilities, Feature};
 use gx_core::{PortRequest, Protocol};
-use tar::{EntryType, Header};
 
 use super::guest_program::GUEST as PROGRAM;
 use super::platform;
 use super::secrets::Secrets;
+
+mod package;
+pub(crate) use package::{Package, Roads, filling, send};
 
 /// Whom an engine starts the guest as, with a group so that it need not look into the image.
 pub(super) const ROOT: &str = "0:0";
@@ -30,6 +31,7 @@ pub(crate) struct Plan {
     home_is_set: bool,
     /// The port of the desktop, where the image has one.
     desktop: Option<u16>,
+    roads: Roads,
 }
 
 /// Why a container gets no guest.
@@ -47,6 +49,8 @@ pub(crate) enum Without {
     Network,
     /// Nobody could log in as this.
     User(String),
+    /// The root is to be read-only, and the runtime has no volumes.
+    ReadOnly,
 }
 
 impl fmt::Display for Without {
@@ -57,6 +61,9 @@ impl fmt::Display for Without {
             Self::Process => f.write_str("the runtime does not tell what the image runs"),
             Self::Platform(platform) => write!(f, "the image is for {platform}"),
             Self::Network => f.write_str("it has no network"),
+            Self::ReadOnly => {
+                f.write_str("the runtime has no volumes, and nothing can be put into a read-only root")
+            }
             Self::User(user) => write!(f, "{user:?} is not the name or number of a user"),
         }
     }
@@ -66,7 +73,11 @@ impl fmt::Display for Without {
 ///
 /// # Errors
 /// Why it gets none.
-pub(crate) fn plan(request: &CreateRequest, image: &Image) -> Result<Plan, Without> {
+pub(crate) fn plan(
+    request: &CreateRequest,
+    image: &Image,
+    capabilities: &Capabilities,
+) -> Result<Plan, Without> {
     if request.no_guest {
         return Err(Without::Asked);
     }
@@ -81,12 +92,27 @@ pub(crate) fn plan(request: &CreateRequest, image: &Image) -> Result<Plan, Witho
     if !is_login(login(&user)) {
         return Err(Without::User(user));
     }
+    let roads = roads(request, capabilities);
+    if roads.read_only && !roads.shared {
+        return Err(Without::ReadOnly);
+    }
     Ok(Plan {
+        roads,
         argv: argv(request, process),
         user: (!is_root(&user)).then_some(user),
         home_is_set: request.env.contains_key("HOME") || process.env.iter().any(|e| e.starts_with("HOME=")),
         desktop: image.labels.get(guest::DESKTOP_LABEL).map(|port| port.parse().unwrap_or(guest::VNC_PORT)),
     })
+}
+
+fn roads(request: &CreateRequest, capabilities: &Capabilities) -> Roads {
+    let keys: usize = request.ssh_keys.iter().map(String::len).sum();
+    Roads {
+        shared: capabilities.has(Feature::Volumes),
+        // A terminal would echo what is told, into the log.
+        told: capabilities.has(Feature::Feed) && !request.tty && keys <= package::FEED_MAX,
+        read_only: request.read_only,
+    }
 }
 
 /// Returns what the container runs, as an engine would choose it; nothing where that is a shell and nobody is at it.
@@ -137,7 +163,18 @@ impl Plan {
 
     /// Puts the guest in front of what the container runs, and says in its labels how to get in.
     pub(crate) fn dress(&self, spec: &mut ContainerSpec, nonce: &str, secrets: &Secrets<'_>) {
-        spec.entrypoint = Some(vec![guest::PROGRAM.to_owned(), guest::word::INIT.to_owned()]);
+        let words = match self.roads.told {
+            true => vec![guest::PROGRAM, guest::word::INIT_TOLD, nonce],
+            false => vec![guest::PROGRAM, guest::word::INIT],
+        };
+        spec.entrypoint = Some(words.into_iter().map(str::to_owned).collect());
+        spec.fed = self.roads.told;
+        if self.roads.read_only {
+            spec.mounts.push(Mount { volume: None, path: guest::FOLDER.to_owned(), read_only: false });
+        }
+        if self.roads.shared {
+            spec.mounts.push(package::mount());
+        }
         spec.command = self.argv.clone();
         spec.user = Some(ROOT.to_owned());
         let login = login(self.user.as_deref().unwrap_or_default());
@@ -167,65 +204,18 @@ impl Plan {
         }
     }
 
-    /// Packs the guest and what it is told.
+    /// Packs what the guest is told.
     pub(crate) fn pack(&self, keys: &[String], secrets: &Secrets<'_>) -> Package {
         let settings = serde_json::to_vec(&self.settings(keys, secrets)).expect("our own types become JSON");
-        Package { settings: entry(guest::SETTINGS, 0o600, &settings) }
+        Package { settings: settings.into(), roads: self.roads }
     }
 }
 
-/// The guest and its settings, as a tar archive to unpack at `/`. It has secrets in it, and no `Debug`.
-#[derive(Clone)]
-pub(crate) struct Package {
-    settings: Bytes,
-}
-
-impl Package {
-    /// Writes the archive. When the reader is gone it knows why.
-    pub(crate) async fn send(&self, to: InputSender) {
-        let parts =
-            [head(), Bytes::from_static(PROGRAM), padding(PROGRAM.len()), self.settings.clone(), end()];
-        for part in parts {
-            if to.send(InputChunk::Data(part)).await.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-/// Returns what comes before the program: the folder and the program's own header.
-fn head() -> Bytes {
-    let folder = header(&format!("{}/", guest::FOLDER), EntryType::Directory, 0o755, 0);
-    let program = header(guest::PROGRAM, EntryType::Regular, 0o755, PROGRAM.len());
-    Bytes::from([*folder.as_bytes(), *program.as_bytes()].concat())
-}
-
-fn entry(path: &str, mode: u32, bytes: &[u8]) -> Bytes {
-    let header = header(path, EntryType::Regular, mode, bytes.len());
-    Bytes::from([header.as_bytes(), bytes, &padding(bytes.len())].concat())
-}
-
-fn header(path: &str, kind: EntryType, mode: u32, size: usize) -> Header {
-    let mut header = Header::new_gnu();
-    header.set_path(path.trim_start_matches('/')).expect("our own paths are short and relative");
-    header.set_entry_type(kind);
-    header.set_mode(mode);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    header.set_size(size as u64);
-    header.set_cksum();
-    header
-}
-
-const BLOCK: usize = 512;
-
-fn padding(length: usize) -> Bytes {
-    Bytes::from_static(&[0; BLOCK]).slice(..length.next_multiple_of(BLOCK) - length)
-}
-
-fn end() -> Bytes {
-    Bytes::from_static(&[0; 2 * BLOCK])
+/// Makes of a spec that of a container which fills the volume with the program.
+pub(crate) fn filler(spec: &mut ContainerSpec) {
+    spec.entrypoint = Some(vec![guest::PROGRAM.to_owned()]);
+    spec.user = Some(ROOT.to_owned());
+    spec.mounts = vec![Mount { read_only: false, ..package::mount() }];
 }
 
 #[cfg(test)]

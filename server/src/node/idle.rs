@@ -219,6 +219,21 @@ async fn at(moment: Option<Instant>) {
 
 /// Asks the guest, which knows of sessions.
 async fn ask_guest(name: &PluginName, runtime: &dyn Runtime, container: &Container) -> Result<Seen> {
+    let status = guest_status(name, runtime, container).await?;
+    Ok(Seen {
+        session: status.sessions > 0,
+        ended: status.idle_s.map(Duration::from_secs),
+        cpu_ms: status.cpu_ms,
+        started_at: None,
+    })
+}
+
+/// Asks the guest what goes on.
+pub(super) async fn guest_status(
+    name: &PluginName,
+    runtime: &dyn Runtime,
+    container: &Container,
+) -> Result<Status> {
     let spec = ExecSpec {
         argv: vec![guest::PROGRAM.to_owned(), guest::word::STATUS.to_owned()],
         user: Some(super::guest::ROOT.to_owned()),
@@ -236,12 +251,7 @@ async fn ask_guest(name: &PluginName, runtime: &dyn Runtime, container: &Contain
     let (exit, ()) = tokio::join!(runtime.exec(container.id.clone(), spec, Input::empty(), out), read);
     let code = exit.map_err(ServerError::of(name))?.code;
     match serde_json::from_slice::<Status>(&said) {
-        Ok(status) if code == 0 => Ok(Seen {
-            session: status.sessions > 0,
-            ended: status.idle_s.map(Duration::from_secs),
-            cpu_ms: status.cpu_ms,
-            started_at: None,
-        }),
+        Ok(status) if code == 0 => Ok(status),
         _ => {
             let said = String::from_utf8_lossy(&said).trim().to_owned();
             Err(ServerError::Refused { name: name_of(container).to_owned(), code, said })

@@ -106,7 +106,10 @@ impl Node {
         if request.pull == PullPolicy::Always {
             return Ok(None);
         }
-        self.image_of(name, runtime, &request.image).await
+        let image = self.image_of(name, runtime, &request.image).await?;
+        let stale =
+            |image: &Image| request.pull == PullPolicy::Missing && shipped::is_stale(&request.image, image);
+        Ok(image.filter(|image| !stale(image)))
     }
 
     /// Returns everything about an image, if the engine has it.

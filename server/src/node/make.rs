@@ -8,8 +8,7 @@ use std::time::Duration;
 use gx_core::config::LimitConfig;
 use gx_core::network::NetworkSpec;
 use gx_core::runtime::RemoveOptions;
-use gx_core::stream::input;
-use gx_core::{Container, ContainerId, ContainerSpec, ErrorCode, PluginName, Runtime};
+use gx_core::{Container, ContainerId, ContainerSpec, ErrorCode, NodeId, PluginName, Runtime};
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::admission::Ticket;
@@ -17,6 +16,7 @@ use super::create::seed;
 use super::firewall::Firewall;
 use super::gpus::GpuOrder;
 use super::guest::Package;
+use super::install::Install;
 use super::lock::{CreatingLock, Turn};
 use super::network;
 use super::ports::{HostPort, PortWish, Ports};
@@ -35,6 +35,8 @@ pub(super) struct Making {
     pub(super) spec: ContainerSpec,
     /// The GPUs that are asked for, where any are.
     pub(super) gpus: Option<GpuOrder>,
+    /// Whose host this is.
+    pub(super) host: NodeId,
     /// What is put into it before it starts.
     pub(super) package: Option<Package>,
     pub(super) wish: PortWish,
@@ -120,15 +122,19 @@ impl Making {
     }
 
     async fn start(&self, id: &ContainerId) -> Result<Container> {
-        let of = ServerError::of(&self.name);
-        if let Some(package) = &self.package {
-            put(&self.name, &self.runtime, id, package).await?;
-        }
-        self.runtime.start(id.clone()).await.map_err(&of)?;
+        let install = Install {
+            name: &self.name,
+            runtime: &self.runtime,
+            id,
+            image: &self.spec.image,
+            host: self.host,
+            package: self.package.as_ref(),
+        };
+        install.start().await?;
         if let Some(NetworkSpec::Bridge(bridge)) = &self.spec.network {
             self.firewall.check_bridge(&bridge.name)?;
         }
-        self.runtime.inspect(id.clone()).await.map_err(&of)
+        self.runtime.inspect(id.clone()).await.map_err(ServerError::of(&self.name))
     }
 
     async fn undo(&self, id: &ContainerId) {
@@ -142,19 +148,6 @@ impl Making {
             }
         }
     }
-}
-
-/// Copies the guest into a container that was never started.
-pub(super) async fn put(
-    name: &PluginName,
-    runtime: &Arc<dyn Runtime>,
-    id: &ContainerId,
-    package: &Package,
-) -> Result<()> {
-    let (sender, archive) = input();
-    let copied = runtime.copy_in(id.clone(), "/".to_owned(), archive);
-    let (copied, ()) = tokio::join!(copied, package.send(sender));
-    copied.map_err(ServerError::of(name))
 }
 
 fn ports_taken(error: &ServerError) -> bool {

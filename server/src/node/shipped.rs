@@ -8,6 +8,8 @@ use gx_core::image::Image;
 use gx_core::runtime::{BuildRequest, PullRequest};
 use gx_core::stream::{Input, InputChunk, Output, input};
 use gx_core::{ErrorCode, ImageRef, Runtime, RuntimeError};
+use gx_identity::to_hex;
+use sha2::{Digest, Sha256};
 
 /// An image that comes with gx.
 pub(super) struct Shipped {
@@ -27,6 +29,10 @@ const SHIPPED: &[Shipped] = &[Shipped {
     ],
     base: "gx-debian:bookworm",
 }];
+
+/// What the Containerfile is told of its own sources, and the label that it puts it into.
+const SOURCES_ARG: &str = "SOURCES";
+const SOURCES_LABEL: &str = "gx.sources";
 
 /// Where an engine keeps images that are of no registry.
 const LOCAL: &str = "localhost/";
@@ -54,7 +60,22 @@ pub(super) fn of(image: &ImageRef) -> Option<&'static Shipped> {
     SHIPPED.iter().find(|shipped| ours && shipped.name == name)
 }
 
+/// Returns whether an image is one of ours that another version of gx has built. Those of somebody else, who has built
+/// it without gx, stay.
+pub(super) fn is_stale(name: &ImageRef, image: &Image) -> bool {
+    let built_of = image.labels.get(SOURCES_LABEL).filter(|digest| !digest.is_empty());
+    of(name).zip(built_of).is_some_and(|(shipped, digest)| *digest != shipped.digest())
+}
+
 impl Shipped {
+    /// Returns by what its sources are told from those of another version.
+    fn digest(&self) -> String {
+        let hash = self.files.iter().fold(Sha256::new(), |hash, (name, text)| {
+            hash.chain_update(name).chain_update([0]).chain_update(text).chain_update([0])
+        });
+        to_hex(&hash.finalize()[..8])
+    }
+
     async fn build(
         &self,
         runtime: &Arc<dyn Runtime>,
@@ -62,12 +83,10 @@ impl Shipped {
         out: Output,
     ) -> Result<Image, RuntimeError> {
         let base = self.base_in(runtime).await?;
-        let request = BuildRequest {
-            tag,
-            containerfile: Some("Containerfile".to_owned()),
-            args: BTreeMap::from_iter(base.map(|base| ("BASE".to_owned(), base.to_string()))),
-            no_cache: false,
-        };
+        let mut args = BTreeMap::from([(SOURCES_ARG.to_owned(), self.digest())]);
+        args.extend(base.map(|base| ("BASE".to_owned(), base.to_string())));
+        let request =
+            BuildRequest { tag, containerfile: Some("Containerfile".to_owned()), args, no_cache: false };
         let built = runtime.build(request, self.context(), out).await;
         built.map_err(|error| match error.hint {
             None if error.code != ErrorCode::Unsupported => self.hinted(error),
@@ -135,5 +154,7 @@ mod tests {
         assert!(vnc.command.contains(&gx_core::guest::VNC_PORT.to_string()));
         let label = format!("LABEL {}={}", gx_core::guest::DESKTOP_LABEL, gx_core::guest::VNC_PORT);
         assert!(SHIPPED[0].files[0].1.contains(&label));
+        let sources = format!("ARG {SOURCES_ARG}\nLABEL {SOURCES_LABEL}=${{{SOURCES_ARG}}}\n");
+        assert!(SHIPPED[0].files[0].1.contains(&sources));
     }
 }

@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 use gx_core::api::REQUEST_ID;
 use schemars::{Schema, SchemaGenerator};
 use tokio::sync::{Semaphore, watch};
+use warp::http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use warp::http::{HeaderMap, HeaderValue, Method};
 use warp::reply::Response;
 use warp::{Filter, Rejection};
@@ -186,6 +187,7 @@ async fn handle(
     request: Request,
 ) -> Response {
     let trail = request.trail.clone();
+    let has_body = has_body(&request.headers);
     let answer = async {
         let found = find(method.as_str(), &path);
         if let Ok((route, reference)) = &found {
@@ -204,7 +206,12 @@ async fn handle(
             response
         }
         Err(failure) => {
-            let response = failure.response(trail.id());
+            let mut response = failure.response(trail.id());
+            if has_body {
+                // What was not read of the body is in the way of a next request: hyper closes the connection, and says so
+                // only here.
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             trail.answered(response.status(), Some(&failure));
             response
         }
@@ -212,6 +219,12 @@ async fn handle(
     let id = HeaderValue::from_str(trail.id()).expect("an id is visible ASCII");
     response.headers_mut().insert(REQUEST_ID, id);
     response
+}
+
+/// Returns whether a request comes with a body (RFC 9112, section 6.3).
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING)
+        || headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0")
 }
 
 /// Finds the route of a request, and what it refers to.

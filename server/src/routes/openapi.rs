@@ -52,7 +52,7 @@ pub(super) fn document(version: &str) -> Value {
 }
 
 fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
-    let mut operation = json!({ "summary": route.about, "responses": responses(&route.gives, generator) });
+    let mut operation = json!({ "summary": route.about, "responses": responses(route, generator) });
     let parameters = parameters(route, generator);
     if !parameters.is_empty() {
         operation["parameters"] = parameters.into();
@@ -108,9 +108,9 @@ fn query_parameters(query: SchemaOf, generator: &mut SchemaGenerator) -> Vec<Val
     properties.into_iter().map(parameter).collect()
 }
 
-fn responses(gives: &Gives, generator: &mut SchemaGenerator) -> Value {
+fn responses(route: &Route, generator: &mut SchemaGenerator) -> Value {
     let frames = json!({ "schema": { "description": "Frames; the last has an End." } });
-    let (status, content) = match gives {
+    let (status, content) = match &route.gives {
         Gives::Json(status, schema) => {
             (*status, json!({ "application/json": { "schema": Value::from(schema(generator)) } }))
         }
@@ -123,8 +123,53 @@ fn responses(gives: &Gives, generator: &mut SchemaGenerator) -> Value {
         Gives::WebSocket => (101, json!({})),
     };
     let error = json!({ "application/json": { "schema": { "$ref": "#/components/schemas/ApiError" } } });
-    json!({
-        status.to_string(): { "description": "It went well.", "content": content },
-        "default": { "description": "It did not.", "content": error },
-    })
+    let mut responses = json!({ status.to_string(): { "description": "It went well.", "content": content } });
+    for (status, about) in errors(route) {
+        responses[status.to_string()] = json!({ "description": about, "content": error });
+    }
+    responses
+}
+
+type Errors = &'static [(u16, &'static str)];
+
+/// Of every route.
+const ALWAYS: Errors = &[
+    (400, "The request is wrong; `field` says where."),
+    (403, "The caller may not do this, or is a page in a browser."),
+    (421, "The request is for another host."),
+    (429, "Too much is asked for; `retry_after_ms` may say when to ask again."),
+    (500, "A fault of the host; its log has the rest, under the request's id."),
+    (503, "A runtime is down, or the host is shutting down."),
+];
+/// Of what has a body.
+const OF_BODIES: Errors = &[
+    (408, "The body did not come in time."),
+    (413, "The body is too large."),
+    (415, "The body is of another type."),
+];
+/// Of what a runtime is asked for.
+const OF_RUNTIMES: Errors = &[
+    (404, "There is no such container, image, runtime or file."),
+    (409, "What is there is in the way: a name or a port that is taken, a state that does not allow it."),
+    (501, "The runtime cannot do this."),
+    (504, "The runtime did not answer in time."),
+];
+/// Of what fetches from a registry.
+const OF_REGISTRIES: Errors = &[(401, "The registry wants another login.")];
+/// Of WebSockets.
+const OF_SOCKETS: Errors = &[(426, "The request asks for no WebSocket.")];
+
+/// Returns what a route may answer when it does not go well.
+fn errors(route: &Route) -> impl Iterator<Item = &'static (u16, &'static str)> {
+    let when = |holds: bool, errors: Errors| if holds { errors } else { &[] };
+    let fetches = [path::CONTAINERS, path::IMAGES_PULL, path::IMAGES_BUILD].contains(&route.path);
+    [
+        ALWAYS,
+        when(!matches!(route.takes, Takes::Nothing), OF_BODIES),
+        when(route.path.starts_with("/v1/"), OF_RUNTIMES),
+        when(fetches && route.method == "POST", OF_REGISTRIES),
+        when(matches!(route.gives, Gives::WebSocket), OF_SOCKETS),
+    ]
+    .into_iter()
+    .flatten()
 }

@@ -35,6 +35,12 @@ struct State {
     stand_in: Option<Bytes>,
     ports: Vec<PortMapping>,
     labels: Vec<(&'static str, String)>,
+    /// Whether it has volumes and can feed; the volumes that were filled; what was fed, by the container.
+    able: bool,
+    image_labels: BTreeMap<String, String>,
+    volumes: HashMap<String, Vec<u8>>,
+    mounts: HashMap<ContainerId, Vec<Mount>>,
+    fed: HashMap<ContainerId, Vec<u8>>,
 }
 
 /// A call that is under way.
@@ -91,6 +97,44 @@ impl Probe {
     pub(super) fn tell(&self, process: ImageProcess, labels: &[(&str, &str)], platform: &str) {
         let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         self.state.lock().unwrap().images = Some((process, labels, platform.to_owned()));
+    }
+
+    /// Gives every image these labels from now on.
+    pub(super) fn label(&self, labels: &[(&str, &str)]) {
+        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        self.state.lock().unwrap().image_labels = labels;
+    }
+
+    /// Has volumes from now on, and can feed.
+    pub(super) fn enable(&self) {
+        self.state.lock().unwrap().able = true;
+    }
+
+    /// Returns what was copied into each volume.
+    pub(super) fn volumes(&self) -> HashMap<String, Vec<u8>> {
+        self.state.lock().unwrap().volumes.clone()
+    }
+
+    /// Forgets what is in the volumes.
+    pub(super) fn lose_volumes(&self) {
+        self.state.lock().unwrap().volumes.clear();
+    }
+
+    /// Returns what a container was fed.
+    pub(super) fn fed(&self, id: &ContainerId) -> Option<Vec<u8>> {
+        self.state.lock().unwrap().fed.get(id).cloned()
+    }
+
+    /// Fails as an engine does whose container is to run what its volume does not have.
+    fn check_volumes(&self, id: &ContainerId) -> Result<()> {
+        let state = self.state.lock().unwrap();
+        let empty = |mount: &&Mount| {
+            mount.volume.as_ref().is_some_and(|name| !state.volumes.contains_key(name.as_str()))
+        };
+        match state.mounts.get(id).and_then(|mounts| mounts.iter().find(empty)) {
+            Some(_) => Err(RuntimeError::new(ErrorCode::InvalidArgument, "no such program").field("command")),
+            None => Ok(()),
+        }
     }
 
     /// Makes guests tell this from now on, and so much more work whenever they are asked again.
@@ -227,7 +271,11 @@ fn without_guest(spec: ContainerSpec) -> ContainerSpec {
 #[async_trait]
 impl Runtime for Probe {
     async fn capabilities(&self) -> Result<Capabilities> {
-        self.inner.capabilities().await
+        let mut can = self.inner.capabilities().await?;
+        if self.state.lock().unwrap().able {
+            can.features.extend([Feature::Volumes, Feature::Feed]);
+        }
+        Ok(can)
     }
     async fn info(&self) -> Result<RuntimeInfo> {
         self.inner.info().await
@@ -245,9 +293,13 @@ impl Runtime for Probe {
     }
     async fn image(&self, image: ImageRef) -> Result<Option<Image>> {
         let found = self.inner.image(image).await?;
-        Ok(found.map(|image| match self.state.lock().unwrap().images.clone() {
+        let (told, more) = {
+            let state = self.state.lock().unwrap();
+            (state.images.clone(), state.image_labels.clone())
+        };
+        Ok(found.map(|image| match told {
             Some((process, labels, platform)) => Image { process: Some(process), labels, platform, ..image },
-            None => image,
+            None => Image { labels: image.labels.into_iter().chain(more).collect(), ..image },
         }))
     }
     async fn build(&self, request: BuildRequest, context: Input, out: Output) -> Result<Image> {
@@ -261,10 +313,14 @@ impl Runtime for Probe {
     async fn create(&self, spec: ContainerSpec) -> Result<ContainerId> {
         let _call = self.enter("create").await?;
         self.state.lock().unwrap().specs.push(spec.clone());
-        self.inner.create(without_guest(spec)).await
+        let mounts = spec.mounts.clone();
+        let id = self.inner.create(without_guest(spec)).await?;
+        self.state.lock().unwrap().mounts.insert(id.clone(), mounts);
+        Ok(id)
     }
     async fn start(&self, id: ContainerId) -> Result<()> {
         let _call = self.enter("start").await?;
+        self.check_volumes(&id)?;
         self.inner.start(id).await
     }
     async fn wait(&self, id: ContainerId) -> Result<Exit> {
@@ -318,8 +374,27 @@ impl Runtime for Probe {
         }
         self.inner.exec(id, spec, input, out).await
     }
-    async fn copy_in(&self, id: ContainerId, path: String, archive: Input) -> Result<()> {
+    async fn feed(&self, id: ContainerId, mut input: Input) -> Result<()> {
+        let _call = self.enter("feed").await?;
+        let mut bytes = Vec::new();
+        while let Some(more) = input.next_data().await {
+            bytes.extend_from_slice(&more);
+        }
+        self.state.lock().unwrap().fed.insert(id, bytes);
+        Ok(())
+    }
+    async fn copy_in(&self, id: ContainerId, path: String, mut archive: Input) -> Result<()> {
         let _call = self.enter("copy_in").await?;
+        let mounts = self.state.lock().unwrap().mounts.get(&id).cloned().unwrap_or_default();
+        let volume = mounts.into_iter().find(|mount| mount.path == path && !mount.read_only);
+        if let Some(name) = volume.and_then(|mount| mount.volume) {
+            let mut bytes = Vec::new();
+            while let Some(more) = archive.next_data().await {
+                bytes.extend_from_slice(&more);
+            }
+            self.state.lock().unwrap().volumes.insert(name.to_string(), bytes);
+            return Ok(());
+        }
         self.inner.copy_in(id, path, archive).await
     }
     async fn copy_out(&self, id: ContainerId, path: String, out: Output) -> Result<()> {

@@ -53,6 +53,16 @@ async fn what_is_not_there_is_refused_in_our_own_shape() {
 }
 
 #[tokio::test]
+async fn who_sends_a_body_and_gets_an_error_is_told_that_the_connection_ends() {
+    let host = Host::new().await;
+    let ends = async |request| send(&host, request).await.headers().get("connection").cloned();
+    assert_eq!(ends(post("/v1/containers").json(&json!({}))).await.unwrap(), "close");
+    assert_eq!(ends(post("/v1/nowhere").header("transfer-encoding", "chunked")).await.unwrap(), "close");
+    assert_eq!(ends(get("/v1/containers/none")).await, None);
+    assert_eq!(ends(post("/v1/containers").json(&sleeper())).await, None);
+}
+
+#[tokio::test]
 async fn bad_bodies_are_refused_with_what_is_wrong() {
     let host = Host::new().await;
     let containers = || post("/v1/containers");

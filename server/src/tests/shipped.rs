@@ -38,7 +38,7 @@ async fn an_image_of_ours_is_built_when_it_is_first_named() {
     host.create(desktop()).await.unwrap();
     let builds = host.probe().builds();
     assert_eq!(builds.len(), 1, "it is there after the first");
-    assert!(builds[0].args.is_empty(), "the Containerfile knows its base");
+    assert!(!builds[0].args.contains_key("BASE"), "the Containerfile knows its base");
     assert_eq!(host.probe().calls("pull"), 0);
 }
 
@@ -64,4 +64,24 @@ async fn a_build_that_fails_says_what_it_needs() {
     assert!(error.hint().unwrap().contains("gx-debian:bookworm"), "{error:?}");
     let error = host.create(CreateRequest { pull: PullPolicy::Never, ..desktop() }).await.unwrap_err();
     assert_eq!(error.to_string(), "no image gx-desktop in mock");
+}
+
+#[tokio::test]
+async fn an_image_that_an_older_gx_has_built_is_built_anew() {
+    let host = host().await;
+    host.create(desktop()).await.unwrap();
+    let of = |digest: &str| vec![("gx.sources", digest.to_owned())];
+    let own = host.probe().builds()[0].args["SOURCES"].clone();
+    for (digest, pull, builds) in [
+        (own.as_str(), PullPolicy::Missing, 1),
+        ("", PullPolicy::Missing, 1), // somebody's own
+        ("0123", PullPolicy::Never, 1),
+        ("0123", PullPolicy::Missing, 2),
+    ] {
+        let labels = of(digest);
+        let labels: Vec<_> = labels.iter().map(|(key, value)| (*key, value.as_str())).collect();
+        host.probe().label(&labels);
+        host.create(CreateRequest { pull, ..desktop() }).await.unwrap();
+        assert_eq!(host.probe().builds().len(), builds, "{digest:?} {pull:?}");
+    }
 }

@@ -83,7 +83,7 @@ async fn the_guest_is_in_place_before_the_start() {
     assert_eq!(error.to_string(), "mock: the disk is full");
     assert_eq!((host.probe().calls("start"), host.count().await), (0, 0));
     let spec = host.create(named("web")).await.map(|_| host.probe().specs()[1].clone()).unwrap();
-    assert_eq!(spec.entrypoint, Some(argv(&["/.gx/guest", "init"])));
+    assert_eq!(spec.entrypoint, Some(argv(&["/.gx/bin/guest", "init"])));
     assert_eq!((spec.user.as_deref(), spec.command), (Some("0:0"), sleeper().command));
     assert_eq!(spec.labels[label::USER], "app");
 }
@@ -179,7 +179,7 @@ async fn new_passwords_go_to_the_guest_by_its_input_and_to_who_asks() {
     let (ssh, vnc) = (told.ssh.unwrap().password.unwrap(), told.vnc.unwrap().password.unwrap());
     assert_ne!(Some(&ssh), made.ssh.unwrap().password.as_ref());
     let (spec, given) = host.probe().execs().pop().unwrap();
-    assert_eq!((spec.argv, spec.user.as_deref()), (argv(&["/.gx/guest", "apply"]), Some("0:0")));
+    assert_eq!((spec.argv, spec.user.as_deref()), (argv(&["/.gx/bin/guest", "apply"]), Some("0:0")));
     assert!(spec.env.is_empty());
     let given: guest::Credentials = serde_json::from_str(&given).unwrap();
     assert_eq!((given.password, given.vnc_password), (Some(ssh), Some(vnc)));
@@ -205,4 +205,87 @@ async fn a_rehearsal_shows_the_way_in_without_a_password() {
     let made = host.create(CreateRequest { dry_run: true, ..named("web") }).await.unwrap();
     let ssh = made.ssh.unwrap();
     assert!(ssh.password.is_none() && ssh.address.is_some());
+}
+
+/// Returns a host whose runtime has volumes and can feed.
+async fn able_host() -> Host {
+    let host = host_with(&[]).await;
+    host.probe().enable();
+    host
+}
+
+#[tokio::test]
+async fn the_program_is_put_into_its_volume_once_and_the_settings_are_told() {
+    let host = able_host().await;
+    let first = host.create(named("one")).await.unwrap();
+    let filled = host.probe().volumes();
+    assert_eq!((filled.len(), host.probe().calls("copy_in")), (1, 1));
+    let second = host.create(named("two")).await.unwrap();
+    assert_eq!((host.probe().volumes(), host.probe().calls("copy_in")), (filled, 1));
+    assert_eq!(host.count().await, 2, "what the volume was filled through is gone");
+    for made in [first, second] {
+        let told: Settings = serde_json::from_slice(&host.probe().fed(&made.id).unwrap()).unwrap();
+        assert_eq!(told.credentials.password, made.ssh.unwrap().password);
+    }
+}
+
+#[tokio::test]
+async fn a_volume_that_was_lost_is_filled_again() {
+    let host = able_host().await;
+    host.create(named("one")).await.unwrap();
+    host.probe().lose_volumes();
+    host.create(named("two")).await.unwrap();
+    assert_eq!((host.probe().volumes().len(), host.count().await), (1, 2));
+}
+
+#[tokio::test]
+async fn ten_at_once_fill_an_empty_volume() {
+    let host = able_host().await;
+    let names: Vec<_> = (0..10).map(|number| format!("box{number}")).collect();
+    let made = futures_util::future::join_all(names.iter().map(|name| host.create(named(name)))).await;
+    assert!(made.iter().all(Result::is_ok), "{made:?}");
+    assert_eq!((host.probe().volumes().len(), host.count().await), (1, 10));
+}
+
+#[tokio::test]
+async fn a_volume_that_cannot_be_filled_is_an_error_and_leaves_nothing() {
+    let host = able_host().await;
+    host.probe().fail("copy_in", RuntimeError::new(ErrorCode::Internal, "the disk is full"));
+    let error = host.create(named("web")).await.unwrap_err();
+    assert_eq!((error.to_string().as_str(), host.count().await), ("mock: the disk is full", 0));
+}
+
+#[tokio::test]
+async fn what_a_crash_left_is_told_again() {
+    let host = able_host().await;
+    let create = || host.node.create(&Caller::Host, sleeper(), Some("k".parse().unwrap()), Output::null());
+    let first = create().await.unwrap();
+    let options = gx_core::runtime::RemoveOptions { force: true };
+    host.node.remove(&Caller::Host, &first.name, options).await.unwrap();
+    let half = ContainerSpec { ports: Vec::new(), ..host.probe().specs()[0].clone() };
+    host.probe().plant(half).await;
+    let again = create().await.unwrap();
+    let told: Settings = serde_json::from_slice(&host.probe().fed(&again.id).unwrap()).unwrap();
+    assert_eq!(Some(told.credentials.password), first.ssh.map(|ssh| ssh.password));
+    assert_eq!(again.state, ContainerState::Running);
+}
+
+#[tokio::test]
+async fn an_engine_that_has_volumes_and_cannot_be_fed_is_told_no_secret_in_the_container() {
+    let host = able_host().await;
+    let made = host.create(CreateRequest { tty: true, ..named("web") }).await.unwrap();
+    assert!(host.probe().fed(&made.id).is_none());
+    assert_eq!(settings(&host, &made).await.credentials.password, made.ssh.unwrap().password);
+}
+
+#[tokio::test]
+async fn a_repeated_request_does_not_tell_passwords_that_no_longer_hold() {
+    let host = host_with(&[(guest::DESKTOP_LABEL, "5900")]).await;
+    let create = || host.node.create(&Caller::Host, sleeper(), Some("k".parse().unwrap()), Output::null());
+    let first = create().await.unwrap();
+    host.node.passwd(&Caller::Host, &first.name).await.unwrap();
+    host.probe().going_on(guest::Status { changed: true, ..guest::Status::default() }, 0);
+    let again = create().await.unwrap();
+    assert_eq!((again.ssh.unwrap().password, again.vnc.unwrap().password), (None, None));
+    assert!(first.ssh.unwrap().password.is_some());
 }

@@ -28,7 +28,8 @@ struct Row {
 struct Verdict {
     goal: String,
     found: String,
-    holds: bool,
+    /// `None` where there is no goal.
+    holds: Option<bool>,
 }
 
 impl Report {
@@ -45,7 +46,12 @@ impl Report {
 
     /// Adds whether a goal holds.
     pub(crate) fn verdict(&mut self, goal: impl Into<String>, found: impl Into<String>, holds: bool) {
-        self.verdicts.push(Verdict { goal: goal.into(), found: found.into(), holds });
+        self.verdicts.push(Verdict { goal: goal.into(), found: found.into(), holds: Some(holds) });
+    }
+
+    /// Adds something that is worth knowing and has no goal.
+    pub(crate) fn note(&mut self, what: impl Into<String>, found: impl Into<String>) {
+        self.verdicts.push(Verdict { goal: what.into(), found: found.into(), holds: None });
     }
 
     /// Prints the table, writes target/bench/NAME.json and the section of docs/benchmarks.md.
@@ -69,8 +75,12 @@ impl Report {
         }
         text.push_str("\n| goal | found | |\n|---|---|---|\n");
         for Verdict { goal, found, holds } in &self.verdicts {
-            let _ =
-                writeln!(text, "| {goal} | {found} | {} |", if *holds { "holds" } else { "does not hold" });
+            let word = match holds {
+                Some(true) => "holds",
+                Some(false) => "does not hold",
+                None => "–",
+            };
+            let _ = writeln!(text, "| {goal} | {found} | {word} |");
         }
         Ok(text)
     }

@@ -113,6 +113,8 @@ async fn call(runtime: Arc<dyn Runtime>, method: RuntimeMethod, body: Value, out
             answer(runtime.stats(id, every_ms, out).await)
         }
         M::Events => answer(runtime.events(read::<EventsArgs>(body)?.since, out).await),
+        M::Feed => Err(CliError::usage("`feed` takes what a program reads, which is no JSON")
+            .hint("`gx create` feeds the guest")),
         M::Build | M::CopyIn | M::CopyOut => {
             Err(CliError::usage(format!("`{}` moves an archive, which is no JSON", method.name()))
                 .hint("`gx build` and `gx cp` do it"))

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io::Read;
 
 use gx_core::ContainerName;
-use gx_core::stream::input;
 
 use super::*;
 
@@ -27,7 +26,12 @@ fn request(command: &[&str]) -> CreateRequest {
 }
 
 fn planned(request: &CreateRequest, image: &Image) -> Plan {
-    plan(request, image).unwrap()
+    plan(request, image, &Capabilities::default()).unwrap()
+}
+
+/// Plans for a runtime that has volumes and can be fed.
+fn planned_well(request: &CreateRequest, image: &Image) -> Plan {
+    plan(request, image, &[Feature::Volumes, Feature::Feed].into_iter().collect()).unwrap()
 }
 
 #[test]
@@ -59,12 +63,15 @@ fn a_shell_nobody_is_at_makes_room_for_those_who_log_in() {
 
 #[test]
 fn who_cannot_have_a_guest_is_told_why() {
-    let why = |request: &CreateRequest, image: &Image| plan(request, image).unwrap_err().to_string();
+    let why = |request: &CreateRequest, image: &Image| {
+        plan(request, image, &Capabilities::default()).unwrap_err().to_string()
+    };
     let (plain, asked) = (request(&[]), image(&[], &["x"]));
     assert_eq!(why(&CreateRequest { no_guest: true, ..plain.clone() }, &asked), "it is asked for without");
     assert!(why(&plain, &Image { process: None, ..asked.clone() }).contains("does not tell"));
     let foreign = Image { platform: "linux/s390x".into(), ..asked.clone() };
     assert_eq!(why(&plain, &foreign), "the image is for linux/s390x");
+    assert!(why(&CreateRequest { read_only: true, ..plain.clone() }, &asked).contains("has no volumes"));
     for odd in ["-oProxyCommand=x", "a b", "a;b", "$(x)", "a\nb", "ä"] {
         let odd = CreateRequest { user: Some(odd.into()), ..plain.clone() };
         assert!(why(&odd, &asked).contains("is not the name or number"), "{odd:?}");
@@ -109,7 +116,7 @@ fn a_container_is_dressed_with_everything_but_secrets() {
     let name: ContainerName = "gx-x".parse().unwrap();
     let mut spec = ContainerSpec::new(name, "x".parse().unwrap());
     plan.dress(&mut spec, "n1", &secrets);
-    assert_eq!(spec.entrypoint.as_deref(), Some(&["/.gx/guest".to_owned(), "init".to_owned()][..]));
+    assert_eq!(spec.entrypoint.as_deref(), Some(&["/.gx/bin/guest".to_owned(), "init".to_owned()][..]));
     assert_eq!((spec.command.as_slice(), spec.user.as_deref()), (&["serve".to_owned()][..], Some("0:0")));
     assert_eq!((spec.labels[label::SSH_USER].as_str(), spec.labels[label::USER].as_str()), ("app", "app"));
     assert_eq!(spec.labels[label::VNC], "5901");
@@ -121,33 +128,100 @@ fn a_container_is_dressed_with_everything_but_secrets() {
     assert_eq!(ports, [7468, 5901]);
 }
 
-#[tokio::test]
-async fn the_archive_is_roots_and_only_root_reads_what_is_secret() {
+#[test]
+fn nothing_is_copied_where_the_runtime_has_better_ways() {
     let data = tempfile::tempdir().unwrap();
     let key = gx_identity::open(data.path()).unwrap();
-    let plan = planned(&request(&[]), &image(&[], &["x"]));
-    let package = plan.pack(&["ssh-ed25519 AAAA".to_owned()], &Secrets::new(&key, "n1"));
-    let (sender, mut archive) = input();
-    let mut bytes = Vec::new();
-    let read = async {
-        while let Some(chunk) = archive.next_data().await {
-            bytes.extend_from_slice(&chunk);
-        }
+    let secrets = Secrets::new(&key, "n1");
+    let dressed = |request: &CreateRequest| {
+        let plan = planned_well(request, &image(&[], &["x"]));
+        let mut spec = ContainerSpec::new("gx-x".parse().unwrap(), "x".parse().unwrap());
+        plan.dress(&mut spec, "n1", &secrets);
+        (spec, plan.pack(&[], &secrets))
     };
-    tokio::join!(read, async { package.send(sender).await });
-    let mut found = Vec::new();
-    for entry in tar::Archive::new(bytes.as_slice()).entries().unwrap() {
+    let (spec, package) = dressed(&request(&[]));
+    assert_eq!(spec.entrypoint.unwrap(), ["/.gx/bin/guest", "init-told", "n1"]);
+    assert!(spec.fed && package.archive().is_none());
+    let [volume] = spec.mounts.as_slice() else { panic!("{:?}", spec.mounts) };
+    assert!(volume.read_only && volume.volume.as_ref().unwrap().as_str().starts_with("gx-guest-"));
+    let line = package.line().unwrap();
+    assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1));
+    serde_json::from_slice::<Settings>(&line).unwrap();
+
+    let (spec, _) = dressed(&CreateRequest { read_only: true, ..request(&[]) });
+    let paths: Vec<_> = spec.mounts.iter().map(|mount| (mount.path.as_str(), mount.read_only)).collect();
+    assert_eq!(paths, [("/.gx", false), ("/.gx/bin", true)]);
+}
+
+#[test]
+fn what_a_terminal_would_echo_or_a_pipe_not_hold_is_copied() {
+    let data = tempfile::tempdir().unwrap();
+    let key = gx_identity::open(data.path()).unwrap();
+    let secrets = Secrets::new(&key, "n1");
+    let many = vec!["k".repeat(1000); 64];
+    let (root, own) = (vec![".gx/", ".gx/settings.json"], vec!["settings.json"]);
+    for (read_only, below, names) in [(false, "/", root), (true, "/.gx", own)] {
+        let terminal = CreateRequest { tty: true, read_only, ..request(&[]) };
+        let crowd = CreateRequest { ssh_keys: many.clone(), read_only, ..request(&[]) };
+        for request in [terminal, crowd] {
+            let plan = planned_well(&request, &image(&[], &["x"]));
+            let mut spec = ContainerSpec::new("gx-x".parse().unwrap(), "x".parse().unwrap());
+            plan.dress(&mut spec, "n1", &secrets);
+            assert_eq!((spec.fed, spec.entrypoint.unwrap()[1].as_str()), (false, "init"));
+            let package = plan.pack(&request.ssh_keys, &secrets);
+            let (folder, parts) = package.archive().unwrap();
+            let found: Vec<_> = entries(&parts).into_iter().map(|(name, ..)| name).collect();
+            assert_eq!(
+                (folder, found, package.line()),
+                (below, names.iter().map(ToString::to_string).collect(), None)
+            );
+        }
+    }
+}
+
+#[test]
+fn the_program_has_its_name_once_it_is_whole() {
+    let found = entries(&filling());
+    assert_eq!((found[0].0.as_str(), found[0].1, found[0].2.as_slice()), ("guest.part", 0o755, PROGRAM));
+    assert_eq!((found[1].0.as_str(), found.len()), ("guest", 2));
+    let bytes = filling().concat();
+    let mut archive = tar::Archive::new(bytes.as_slice());
+    let link = archive.entries().unwrap().nth(1).unwrap().unwrap();
+    assert_eq!(link.header().entry_type(), tar::EntryType::Link);
+    assert_eq!(link.link_name().unwrap().unwrap().to_str(), Some("guest.part"));
+}
+
+/// Returns the entries of an archive: name, mode, content. All are root's.
+fn entries(parts: &[bytes::Bytes]) -> Vec<(String, u32, Vec<u8>)> {
+    let bytes = parts.concat();
+    let mut archive = tar::Archive::new(bytes.as_slice());
+    let entry = |entry: std::io::Result<tar::Entry<'_, &[u8]>>| {
         let mut entry = entry.unwrap();
         let header = entry.header().clone();
         assert_eq!((header.uid().unwrap(), header.gid().unwrap()), (0, 0));
         let mut content = Vec::new();
         entry.read_to_end(&mut content).unwrap();
-        found.push((entry.path().unwrap().display().to_string(), header.mode().unwrap(), content));
-    }
+        (entry.path().unwrap().display().to_string(), header.mode().unwrap(), content)
+    };
+    archive.entries().unwrap().map(entry).collect()
+}
+
+#[test]
+fn the_archive_is_roots_and_only_root_reads_what_is_secret() {
+    let data = tempfile::tempdir().unwrap();
+    let key = gx_identity::open(data.path()).unwrap();
+    let plan = planned(&request(&[]), &image(&[], &["x"]));
+    let package = plan.pack(&["ssh-ed25519 AAAA".to_owned()], &Secrets::new(&key, "n1"));
+    let (folder, parts) = package.archive().unwrap();
+    assert_eq!((folder, package.line()), ("/", None));
+    let found = entries(&parts);
     let names: Vec<_> = found.iter().map(|(name, mode, _)| (name.as_str(), *mode)).collect();
-    assert_eq!(names, [(".gx/", 0o755), (".gx/guest", 0o755), (".gx/settings.json", 0o600)]);
-    assert_eq!(found[1].2, PROGRAM);
-    let settings: Settings = serde_json::from_slice(&found[2].2).unwrap();
+    assert_eq!(
+        names,
+        [(".gx/", 0o755), (".gx/bin/", 0o755), (".gx/bin/guest", 0o755), (".gx/settings.json", 0o600)]
+    );
+    assert_eq!(found[2].2, PROGRAM);
+    let settings: Settings = serde_json::from_slice(&found[3].2).unwrap();
     assert_eq!(settings.credentials.authorized_keys, ["ssh-ed25519 AAAA"]);
     assert!(settings.credentials.password.is_some() && settings.credentials.vnc_password.is_none());
 }

@@ -1,0 +1,27 @@
+"""What schemathesis has to be told of our API beside its document: see tests/it/schemathesis.rs."""
+
+import schemathesis
+
+
+@schemathesis.serializer("application/x-tar")
+def archive(ctx, value):
+    """Whatever is made up goes as it is: an archive is any bytes until it is read."""
+    return value if isinstance(value, bytes) else repr(value).encode()
+
+
+@schemathesis.deserializer("application/vnd.gx.stream")
+def frames(ctx, response):
+    """Frames are checked by tests of their own."""
+    return response.content
+
+
+@schemathesis.hook
+def before_call(ctx, case, kwargs):
+    """Leaves out what has no end: a followed log, statistics again and again, a stop with a long grace."""
+    path = case.operation.path
+    if path.endswith("/logs") and isinstance(case.query, dict):
+        case.query.pop("follow", None)
+    if path.endswith("/stats") and isinstance(case.query, dict) and "every_ms" in case.query:
+        case.query["every_ms"] = "0" if str(case.query["every_ms"]).isdigit() else case.query["every_ms"]
+    if path.endswith("/stop") and isinstance(case.body, dict) and isinstance(case.body.get("grace_ms"), int):
+        case.body["grace_ms"] = min(case.body["grace_ms"], 100)
