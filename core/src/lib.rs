@@ -11,6 +11,7 @@
 //! | a text nobody may see by accident | [`secret`] |
 //! | public keys of SSH | [`ssh`] |
 //! | the measuring of a peer | [`measurement`] |
+//! | servers: their records, the table of them, the exchange of tables | [`peers`] |
 //! | sizes and spans of time | [`units`] |
 //! | the configuration file | [`config`] |
 //! | the HTTP contract | [`api`] |
@@ -26,6 +27,7 @@ pub mod id;
 pub mod image;
 pub mod measurement;
 pub mod member;
+pub mod peers;
 pub mod plugin;
 pub mod runtime;
 pub mod secret;
