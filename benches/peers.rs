@@ -8,7 +8,6 @@ mod network;
 #[path = "../core/tests/peers/sketch.rs"]
 mod sketch;
 #[path = "../core/tests/peers/world.rs"]
-#[expect(dead_code, reason = "the tests use more of it")]
 mod world;
 
 use std::time::Instant;
