@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    allow, audit, build, completions, config, cp, create, doctor, exec, extend, id, images, invite, join, list,
-    logs, passwd, plugin, port, pull, reference, rm, runtimes, serve, show, specs, ssh, start, stats, stop,
-    vnc,
+    allow, audit, build, completions, config, cp, create, doctor, exec, extend, id, images, invite, join,
+    list, logs, passwd, plugin, port, pull, reference, rm, runtimes, serve, show, specs, ssh, start, stats,
+    stop, vnc,
 };
 
 /// The version of gx.

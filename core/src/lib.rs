@@ -15,6 +15,7 @@
 //! | members of a host | [`member`] |
 //! | tickets, by which they become members | [`ticket`] |
 //! | the measuring of a peer | [`measurement`] |
+//! | servers: their records, the table of them, the exchange of tables | [`peers`] |
 //! | sizes and spans of time | [`units`] |
 //! | the configuration file | [`config`] |
 //! | the HTTP contract | [`api`] |
@@ -34,6 +35,7 @@ pub mod image;
 pub mod measurement;
 pub mod member;
 pub mod network;
+pub mod peers;
 pub mod plugin;
 pub mod runtime;
 pub mod secret;

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: measures in turn within one run, and writes docs/benchmarks.md.
 
 mod access;
+mod peers;
 mod plugin;
 mod report;
 mod runtime;
@@ -19,6 +20,8 @@ pub(crate) enum Bench {
     Access(access::AccessArgs),
     /// The boundary between gx and a plugin, in its process and in a child
     Plugin,
+    /// The table of servers: merging, memory, and ten thousand of them exchanging tables
+    Peers,
 }
 
 /// Measures, prints the table, and writes it into docs/benchmarks.md.
@@ -30,5 +33,6 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Runtime(args) => runtime::run(args),
         Bench::Access(args) => access::run(args),
         Bench::Plugin => plugin::run(),
+        Bench::Peers => peers::run(),
     }
 }
