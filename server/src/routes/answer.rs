@@ -18,6 +18,7 @@ use warp::reply::{Reply, Response};
 use super::State;
 use super::failure::Failure;
 use super::request::{Asks, Format};
+use super::trail::Trail;
 use crate::error::{ServerError, TrustError};
 use crate::node::Caller;
 use crate::serve::closed;

@@ -157,7 +157,7 @@ impl Track {
         let noted = self.noted().clone();
         let (node, name) = match &self.caller {
             Caller::Host => (None, None),
-            Caller::Member(member) => (Some(member.id), member.name.clone()),
+            Caller::Member(member) => (Some(member.id), member.name.as_ref().map(ToString::to_string)),
             Caller::Stranger(node) => (*node, None),
         };
         AuditEntry {
@@ -208,7 +208,7 @@ fn who(caller: &Caller) -> String {
     let short = |node: &NodeId| node.short().to_string();
     match caller {
         Caller::Host => "host".to_owned(),
-        Caller::Member(member) => member.name.clone().unwrap_or_else(|| short(&member.id)),
+        Caller::Member(member) => member.name.as_ref().map_or_else(|| short(&member.id), ToString::to_string),
         Caller::Stranger(Some(node)) => format!("stranger {}", short(node)),
         Caller::Stranger(None) => "stranger".to_owned(),
     }
