@@ -101,6 +101,30 @@ fn either_side_may_change_its_key() {
 }
 
 #[test]
+fn a_node_in_a_hosts_place_is_told_nothing_and_not_followed() {
+    let (there, here, other) = (Surroundings::new(), Surroundings::new(), Surroundings::new());
+    let mut host = there.serve();
+    here.ok(&["join", "--name", "lab", &ticket(&there, &host, &[])]);
+    let (joined, known) = (here.data().join("hosts.json"), here.data().join("known_hosts.json"));
+    let read = || [&joined, &known].map(|file| std::fs::read(file).expect("it is there"));
+    let before = read();
+    let listen = host.address.clone();
+    host.kill();
+    other.ok(&["id"]);
+    other.ok(&["id", "rotate"]); // so that it has something signed to show, which does not begin at the host
+    let mut another = other.serve_at(&listen);
+    for on in ["lab", &listen] {
+        let refused = here.gx(&["--on", on, "list"]);
+        assert_eq!(refused.code, 5, "{refused:?}");
+        assert!(refused.stderr.contains("is another node"), "{refused:?}");
+    }
+    assert_eq!(read(), before);
+    another.kill();
+    let _host = there.serve_at(&listen);
+    here.ok(&["--on", "lab", "list"]);
+}
+
+#[test]
 fn a_server_killed_while_a_ticket_is_used_lets_one_in_and_only_one() {
     let (there, late) = (Surroundings::new(), Surroundings::new());
     let mut host = there.serve();
