@@ -6,3 +6,4 @@ mod bodies;
 mod config;
 mod frames;
 mod mutate;
+mod ticket;
