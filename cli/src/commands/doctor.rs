@@ -60,6 +60,7 @@ async fn examine(settings: &Settings, context: &Context<'_>, checks: &mut Vec<Ch
             checks.extend(gpus::gpus(&node.specs(&gx_server::Caller::Host).await.gpus, podman));
             checks.extend(machine::ports(&settings.config.server));
             checks.extend(machine::forwarding(&settings.config.server, podman));
+            checks.push(trust::firewall(&node).await);
             checks.push(strays::strays(&node).await);
             node.shutdown().await;
         }

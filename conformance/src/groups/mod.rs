@@ -16,6 +16,7 @@ mod images;
 mod lifecycle;
 mod lists;
 mod logs;
+mod networks;
 mod ports;
 mod process;
 mod stats;
@@ -35,6 +36,7 @@ pub(crate) const ALL: &[&[Case]] = &[
     lists::CASES,
     images::CASES,
     ports::CASES,
+    networks::CASES,
     events::CASES,
     stats::CASES,
     faults::CASES,

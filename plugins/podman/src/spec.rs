@@ -168,11 +168,15 @@ fn cpu(milli: u32) -> Cpu {
     Cpu { quota: u64::from(milli.max(1)) * period / 1_000, period }
 }
 
+/// Every address is none to Podman: given as one, its rules would be about packets to 0.0.0.0 (netavark 1.4).
 fn port(port: &PortRequest) -> SpecPort {
     SpecPort {
         container_port: port.container_port,
         host_port: port.host_port.unwrap_or(0),
-        host_ip: port.host_address.map(|address| address.to_string()),
+        host_ip: port
+            .host_address
+            .filter(|address| !address.is_unspecified())
+            .map(|address| address.to_string()),
         protocol: port.protocol.to_string(),
     }
 }
@@ -235,6 +239,22 @@ mod tests {
             body["resource_limits"],
             json!({"memory": {"limit": 64, "swap": 64}, "pids": {"limit": 5}})
         );
+    }
+
+    #[test]
+    fn a_port_on_every_address_names_none() {
+        let body = |address: &str| {
+            let asked = PortRequest { host_address: address.parse().ok(), ..port_request() };
+            serde_json::to_value(port(&asked)).unwrap()
+        };
+        assert_eq!(body("127.0.0.1")["host_ip"], json!("127.0.0.1"));
+        for every in ["0.0.0.0", "::"] {
+            assert!(body(every).get("host_ip").is_none(), "{every}");
+        }
+    }
+
+    fn port_request() -> PortRequest {
+        "80".parse().unwrap()
     }
 
     #[test]

@@ -71,10 +71,7 @@ impl Firewall {
         if !self.policy.firewall {
             return Ok(());
         }
-        let (resolvers, neighbours) = (machine::resolvers(), machine::neighbours());
-        let Self { policy, table, bridges, .. } = self;
-        let rules = Ruleset { table, bridges, policy, resolvers: &resolvers, neighbours: &neighbours };
-        let text = rules.text();
+        let text = self.text();
         let mut written = self.written.lock().await;
         if let Some(last) = written.as_ref().filter(|last| last.text == text)
             && self.told().await.is_ok_and(|told| told == last.told)
@@ -84,9 +81,23 @@ impl Firewall {
         *written = None;
         nft(&["-f", "-"], &text).await?;
         let told = self.told().await?;
-        tracing::info!(table, "wrote the firewall of members' containers");
+        tracing::info!(table = self.table, "wrote the firewall of members' containers");
         *written = Some(Written { text, told });
         Ok(())
+    }
+
+    /// Makes sure that the rules could be written, and writes nothing.
+    ///
+    /// # Errors
+    /// [`ServerError::NoFirewall`].
+    pub(crate) async fn rehearse(&self) -> Result<()> {
+        nft(&["-c", "-f", "-"], &self.text()).await.map(drop)
+    }
+
+    fn text(&self) -> String {
+        let (resolvers, neighbours) = (machine::resolvers(), machine::neighbours());
+        let Self { policy, table, bridges, .. } = self;
+        Ruleset { table, bridges, policy, resolvers: &resolvers, neighbours: &neighbours }.text()
     }
 
     /// Returns the rules as the kernel tells them.

@@ -74,6 +74,18 @@ fn bridge(host: NodeId, owner: NodeId, runtime: &PluginName, firewall: &Firewall
 }
 
 impl Node {
+    /// Makes sure that members' containers could be closed off here, and changes nothing; `None` where the configuration
+    /// wants no firewall of gx.
+    ///
+    /// # Errors
+    /// [`ServerError::NoFirewall`].
+    pub async fn check_firewall(&self) -> Result<Option<()>> {
+        if !self.policy.firewall {
+            return Ok(None);
+        }
+        self.firewall.rehearse().await.map(Some)
+    }
+
     /// Returns what a container is attached to, and makes sure that the firewall stands where it needs one. Where a
     /// runtime runs nothing, nothing has to be closed off.
     ///

@@ -58,9 +58,20 @@ pub(super) struct Peer {
 
 impl Lab {
     pub(super) async fn new(runtime: &'static str, policy: PolicyConfig) -> Self {
-        let home = tempfile::tempdir().expect("a temporary folder can be made");
         let mut config = Config::default();
         config.server.policy = policy;
+        Self::configured(runtime, config).await
+    }
+
+    /// Makes a host that publishes ports at this address.
+    pub(super) async fn publishing(runtime: &'static str, address: &str) -> Self {
+        let mut config = Config::default();
+        config.server.limits.publish_address = address.parse().expect("an address");
+        Self::configured(runtime, config).await
+    }
+
+    async fn configured(runtime: &'static str, config: Config) -> Self {
+        let home = tempfile::tempdir().expect("a temporary folder can be made");
         let plugins = HostOptions {
             config: BTreeMap::new(),
             config_origin: String::new(),
@@ -120,6 +131,13 @@ impl Lab {
     pub(super) async fn get(&self, from: &Peer, url: &str) -> Option<String> {
         let (code, output) = self.exec(from, &["timeout", "5", "wget", "-q", "-O", "-", url]).await;
         (code == 0).then_some(output)
+    }
+
+    /// Gets a page at a link-local address.
+    pub(super) async fn get_link_local(&self, from: &Peer, address: &str, port: u16) -> Option<String> {
+        let script = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | timeout 5 nc {address}%eth0 {port}");
+        let (_, output) = self.exec(from, &["sh", "-c", &script]).await;
+        Some(output.split_once("\r\n\r\n")?.1.to_owned())
     }
 
     /// Returns whether a container is answered when it asks for a name.
@@ -242,13 +260,17 @@ impl Peer {
         format!("http://{}:{}/", from.gateway, port.host_port)
     }
 
-    /// Returns the link-local addresses of its bridge on the host.
-    pub(super) fn bridge_link_local(&self) -> Vec<String> {
+    /// Returns the link-local address of its bridge on the host.
+    pub(super) fn bridge_link_local(&self) -> String {
         let bridge = self.network.as_deref().expect("it is in a network");
         let mut command = Command::new("ip");
         command.args(["-json", "-6", "address", "show", "dev", bridge]);
-        let told: serde_json::Value = serde_json::from_str(&run(command).stdout).unwrap_or_default();
-        let addresses = told[0]["addr_info"].as_array().cloned().unwrap_or_default();
-        addresses.iter().filter_map(|info| Some(info["local"].as_str()?.to_owned())).collect()
+        let told: serde_json::Value = serde_json::from_str(&run(command).stdout).expect("ip writes JSON");
+        told[0]["addr_info"][0]["local"].as_str().expect("it has an address").to_owned()
+    }
+
+    /// Returns its port on the host.
+    pub(super) fn port(&self) -> u16 {
+        self.info.ports.first().expect("it has a port").host_port
     }
 }

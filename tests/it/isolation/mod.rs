@@ -10,7 +10,7 @@ use gx_core::network::NetworkMode;
 use gx_server::ServerError;
 
 use crate::support::{IMAGE, engine};
-use lab::{Lab, Who};
+use lab::{Lab, Peer, Who};
 use world::{HostService, World};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -43,16 +43,8 @@ async fn keeps_owners_apart(runtime: &'static str) {
         );
         assert_eq!(lab.get(&mine, &stranger.url_at_gateway(&mine)).await, None);
     }
-    // Packets to the other's loopback would have to be made by hand; to its subnet they need only a road.
-    let address = other.address();
-    lab.exec(&mine, &["ip", "route", "replace", &address, "via", &mine.gateway()]).await;
-    assert_eq!(lab.get(&mine, &other.url()).await, None, "not by the gateway, either");
-
-    // IPv6: an engine may give link-local addresses, by which a bridge is reached too.
-    for link_local in mine.bridge_link_local() {
-        let service = HostService::start("[::]:0");
-        let url = format!("http://[{link_local}%eth0]:{}/", service.port());
-        assert_eq!(lab.get(&mine, &url).await, None, "{url}");
+    if runtime == "podman" {
+        closes_link_local(&lab, &mine).await; // Docker gives no addresses of IPv6
     }
 
     let network = mine.network.clone().expect("a member's container is in a network of its owner's");
@@ -63,6 +55,45 @@ async fn keeps_owners_apart(runtime: &'static str) {
     assert!(lab.networks().contains(&network), "another container is in it");
     lab.remove(brother).await;
     assert!(!lab.networks().contains(&network), "it goes with the last one");
+}
+
+/// By a link-local address a container reaches its bridge, and with that the host, without any network of IPv6.
+async fn closes_link_local(lab: &Lab, mine: &Peer) {
+    let service = HostService::start("[::]:0");
+    let bridge = mine.bridge_link_local();
+    assert_eq!(lab.get_link_local(mine, &bridge, service.port()).await, None);
+    lab.nft(&["delete", "table", "inet", &lab.table()]);
+    assert_eq!(lab.get_link_local(mine, &bridge, service.port()).await.as_deref(), Some("host"));
+    let late = lab.serve(Who::A).await;
+    assert_eq!(lab.get_link_local(mine, &bridge, service.port()).await, None, "the rules are back");
+    lab.remove(late).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn docker_publishes_to_the_outside_and_not_to_other_members() {
+    publishes_to_the_outside_and_not_to_other_members("docker").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn podman_publishes_to_the_outside_and_not_to_other_members() {
+    publishes_to_the_outside_and_not_to_other_members("podman").await;
+}
+
+async fn publishes_to_the_outside_and_not_to_other_members(runtime: &'static str) {
+    let world = World::new();
+    let lab = Lab::publishing(runtime, "0.0.0.0").await;
+    let [mine, other] = [lab.serve(Who::A).await, lab.serve(Who::B).await];
+    let port = other.port();
+    for address in world.host_addresses() {
+        let place = format!("{address}:{port}");
+        assert_eq!(world::get(&place).await, Some(other.page()), "{place}");
+        assert_eq!(lab.get(&mine, &format!("http://{place}/")).await, None, "{place}");
+    }
+    if runtime == "docker" {
+        // Docker's own rules, where it is on the machine, keep the outside from Podman's ports.
+        assert_eq!(world.get_from_outside(port), Some(other.page()));
+    }
+    assert_eq!(world.get_from_outside_at(&other.address(), 8080), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -83,6 +83,22 @@ impl World {
         format!("http://{METADATA}/")
     }
 
+    /// Gets a page from a port of the host, as another machine does.
+    pub(super) fn get_from_outside(&self, port: u16) -> Option<String> {
+        self.get_from_outside_at(NEAR_ADDRESS, port)
+    }
+
+    /// Gets a page as another machine does, that uses the host as a router.
+    pub(super) fn get_from_outside_at(&self, address: &str, port: u16) -> Option<String> {
+        let mut command = Command::new("ip");
+        let url = format!("http://{address}:{port}/");
+        command.args([
+            "netns", "exec", SPACE, "busybox", "timeout", "5", "busybox", "wget", "-q", "-O", "-", &url,
+        ]);
+        let ran = run(command);
+        (ran.code == 0).then_some(ran.stdout)
+    }
+
     /// Returns addresses of the host that are no container's gateway.
     pub(super) fn host_addresses(&self) -> Vec<String> {
         let told = ip(&["-json", "-4", "address", "show", "scope", "global"]);

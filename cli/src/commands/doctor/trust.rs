@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use gx_core::Timestamp;
 use gx_core::config::ServerConfig;
+use gx_server::Node;
 
 use super::{Check, Verdict};
 
@@ -89,6 +90,20 @@ pub(super) fn reach(server: &ServerConfig) -> Option<Check> {
         return Some(Check::ok("reach", told).hint(Some(hint.to_owned())));
     }
     None
+}
+
+/// Checks that members' containers can be kept from one another and from this machine. Without members nobody needs it.
+pub(super) async fn firewall(node: &Node) -> Check {
+    const NAME: &str = "firewall";
+    match node.check_firewall().await {
+        Ok(Some(())) => Check::ok(NAME, "members' containers can be closed off"),
+        Ok(None) => Check::new(NAME, Verdict::Warn, "members' containers are not closed off by gx")
+            .hint(Some("`firewall` in [server.policy] is false: see that something else does it".to_owned())),
+        Err(error) => {
+            let hint = error.hint().map(|hint| format!("to lend to others, {hint}"));
+            Check::new(NAME, Verdict::Warn, error.to_string()).hint(hint)
+        }
+    }
 }
 
 #[cfg(test)]
