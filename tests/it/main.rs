@@ -13,6 +13,7 @@
 //! | `idle` | containers that nobody uses are stopped, and those that are used are not |
 //! | `known` | the first node at an address is remembered, another is refused |
 //! | `isolation` | members' containers reach neither one another nor the host, on both engines |
+//! | `lan` | a host, a member and a stranger on one network, and what goes over the wire |
 //! | `leases` | leases are made longer, and end |
 //! | `members` | nodes join by a ticket and are cut off; keys change; a server is killed while a ticket is used |
 //! | `messages` | what a user reads when something is wrong, word for word |
@@ -43,6 +44,7 @@ mod idle;
 mod imaginary;
 mod isolation;
 mod known;
+mod lan;
 mod leases;
 mod limits;
 mod members;

@@ -19,7 +19,9 @@ fn the_tour_can_be_walked() {
     let host = surroundings.serve();
     let made: Vec<Removed<'_>> = ENGINES
         .iter()
-        .flat_map(|engine| ["gx-tour", "gx-tour-job"].map(|name| Removed(engine, name.to_owned())))
+        .flat_map(|engine| {
+            ["gx-tour", "gx-tour-job", "gx-tour-lent"].map(|name| Removed(engine, name.to_owned()))
+        })
         .collect();
     let gx = surroundings.command(&[]);
     let path = std::env::var("PATH").unwrap_or_default();

@@ -66,6 +66,8 @@ pub(crate) fn install(from: &Path, to: &Path) {
 pub(crate) struct Surroundings {
     home: tempfile::TempDir,
     env: BTreeMap<String, String>,
+    /// The network namespace that its programs run in; `None` is this process's own.
+    network: Option<PathBuf>,
 }
 
 /// How a program ended.
@@ -79,7 +81,7 @@ pub(crate) struct Run {
 impl Surroundings {
     pub(crate) fn new() -> Self {
         let home = tempfile::tempdir().expect("a temporary folder can be made");
-        Self { home, env: BTreeMap::new() }
+        Self { home, env: BTreeMap::new(), network: None }
     }
 
     /// Writes the configuration file that every command then reads.
@@ -96,6 +98,12 @@ impl Surroundings {
         self
     }
 
+    /// Lets every command run in a network namespace.
+    pub(crate) fn inside(mut self, network: &Path) -> Self {
+        self.network = Some(network.to_owned());
+        self
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
     }
@@ -106,7 +114,15 @@ impl Surroundings {
 
     /// Returns a `gx` command in these surroundings, not yet started.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(installation().join("bin/gx"));
+        let gx = installation().join("bin/gx");
+        let mut command = match &self.network {
+            None => Command::new(gx),
+            Some(network) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net={}", network.display())).arg(gx);
+                command
+            }
+        };
         command.args(args).current_dir(self.home.path()).stdin(Stdio::null());
         for name in ["GX_CONFIG", "GX_ON", "GX_RUNTIME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"] {
             command.env_remove(name);

@@ -20,6 +20,8 @@ use crate::interrupt;
 use crate::setup;
 use crate::shell::{self, Doing, Failure, Result, say};
 
+/// How gx ends when a host refuses (`gx --help`).
+const NOT_ALLOWED: i32 = 5;
 const RUNTIMES: [&str; 2] = ["podman", "docker"];
 /// How long the host may take to listen, a container to write its first line.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -49,7 +51,7 @@ pub(crate) fn run() -> Result<()> {
 struct Story<'e> {
     engines: &'e Engines,
     gx: PathBuf,
-    /// The working folder, and the host's data; gone with the story.
+    /// The working folder, and the data of both; gone with the story.
     folder: tempfile::TempDir,
     host: Child,
     address: String,
@@ -66,9 +68,9 @@ impl<'e> Story<'e> {
         let folder = tempfile::Builder::new().prefix("gx-demo-").tempdir().doing("a folder for the demo")?;
         fs::write(folder.path().join("gx.toml"), "").doing("gx.toml")?;
         title("A host lends this machine. It listens on loopback, on a port of its own choice.");
-        let mut serve = command(engines, &gx, &folder);
+        let mut serve = command(engines, &gx, &folder, Who::Host);
         serve.args(["serve", "--listen", "127.0.0.1:0"]);
-        shown("gx serve --listen 127.0.0.1:0 2>serve.log &");
+        println!("host$ gx serve --listen 127.0.0.1:0 2>serve.log &");
         let log = File::create(folder.path().join("serve.log")).doing("serve.log")?;
         // In a group of its own: after Ctrl-C it is still there to remove what was made.
         let mut host = serve
@@ -96,7 +98,8 @@ impl<'e> Story<'e> {
     }
 
     fn tell(&mut self, engines: &Engines) -> Result<()> {
-        title("A borrower asks what the host is and what it can run.");
+        self.invite()?;
+        title("The borrower asks what the host is and what it can run.");
         self.gx(&["specs"])?;
         for runtime in RUNTIMES {
             self.container(engines, runtime)?;
@@ -110,7 +113,59 @@ impl<'e> Story<'e> {
             self.gx(&["rm", "--force", name])?;
         }
         self.containers.clear();
-        self.gx(&["list"])
+        self.gx(&["list"])?;
+        self.part()
+    }
+
+    /// The borrower, who has a folder and a key of its own, is let in.
+    fn invite(&self) -> Result<()> {
+        title(
+            "Somebody else, a node with a key of its own, is let in by a ticket: one string to paste, for one use.",
+        );
+        let mut invite =
+            self.command(Who::Host, &["invite", "--containers", "4", "--address", &self.address]);
+        shown_of(Who::Host, &invite, &self.gx);
+        let ticket = shell::read(&mut invite)?;
+        let ticket = ticket.trim();
+        let shortened = format!("{}…", ticket.chars().take(24).collect::<String>());
+        println!("{shortened}");
+        let mut join = self.command(Who::Borrower, &["join", "-"]);
+        shown(format_args!("echo {shortened} | gx join -"));
+        let mut join = join.stdin(Stdio::piped()).spawn().doing("gx join")?;
+        let mut stdin = join.stdin.take().expect("stdin is piped");
+        stdin.write_all(ticket.as_bytes()).doing("gx join")?;
+        drop(stdin);
+        match join.wait().doing("gx join")?.success() {
+            true => Ok(()),
+            false => Err(Failure::Because("`gx join` failed".to_owned())),
+        }
+    }
+
+    /// The borrower is let in no longer.
+    fn part(&self) -> Result<()> {
+        title("The host takes back what it gave: from then on the borrower is a stranger.");
+        let id = shell::read(&mut self.command(Who::Borrower, &["--json", "id"]))?;
+        let id: Value = serde_json::from_str(&id).doing("gx id --json")?;
+        let id = id["node_id"].as_str().unwrap_or_default();
+        for arguments in [&["allow", "list"][..], &["allow", "remove", id]] {
+            let mut gx = self.command(Who::Host, arguments);
+            shown_of(Who::Host, &gx, &self.gx);
+            shell::run(&mut gx)?;
+        }
+        let mut list = self.command(Who::Borrower, &["--on", &self.address, "list"]);
+        shown_of(Who::Borrower, &list, &self.gx);
+        let refused = list.stdin(Stdio::null()).output().doing("gx list")?;
+        print!("{}", String::from_utf8_lossy(&refused.stderr));
+        match refused.status.code() {
+            Some(NOT_ALLOWED) => Ok(()),
+            code => Err(Failure::Because(format!("a stranger's `gx list` ended with {code:?}"))),
+        }
+    }
+
+    fn command(&self, who: Who, arguments: &[&str]) -> Command {
+        let mut gx = command(self.engines, &self.gx, &self.folder, who);
+        gx.args(arguments).current_dir(self.folder.path());
+        gx
     }
 
     fn container(&mut self, engines: &Engines, runtime: &str) -> Result<()> {
@@ -146,9 +201,9 @@ impl<'e> Story<'e> {
         );
         self.containers.push("demo-desktop".to_owned());
         let arguments = ["--json", "create", "--runtime", "docker", "--name", "demo-desktop", "gx-desktop"];
-        let mut create = command(self.engines, &self.gx, &self.folder);
-        create.args(["--on", &self.address]).args(arguments);
-        shown(shell::line(&create).replacen(&*self.gx.to_string_lossy(), "gx", 1));
+        let mut create = self.command(Who::Borrower, &["--on", &self.address]);
+        create.args(arguments);
+        shown_of(Who::Borrower, &create, &self.gx);
         let told: Value = serde_json::from_str(&shell::read(&mut create)?).doing("gx create --json")?;
         self.gx(&["vnc", "demo-desktop"])?;
         let text = |key: &str| told["vnc"][key].as_str().unwrap_or_default().to_owned();
@@ -163,11 +218,11 @@ impl<'e> Story<'e> {
         fs::read_to_string(self.folder.path().join("serve.log")).unwrap_or_default()
     }
 
-    /// Runs gx against the host, shown as one would type it.
+    /// Runs gx as the borrower against the host, shown as one would type it.
     fn gx(&self, arguments: &[&str]) -> Result<()> {
-        let mut gx = command(self.engines, &self.gx, &self.folder);
-        gx.args(["--on", &self.address]).args(arguments).current_dir(self.folder.path());
-        shown(shell::line(&gx).replacen(&*self.gx.to_string_lossy(), "gx", 1));
+        let mut gx = self.command(Who::Borrower, &["--on", &self.address]);
+        gx.args(arguments);
+        shown_of(Who::Borrower, &gx, &self.gx);
         shell::run(&mut gx)
     }
 
@@ -188,8 +243,8 @@ impl<'e> Story<'e> {
     fn wait_for_output(&self, name: &str) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let mut logs = command(self.engines, &self.gx, &self.folder);
-            if !shell::read(logs.args(["--on", &self.address, "logs", name]))?.is_empty() {
+            let mut logs = self.command(Who::Borrower, &["--on", &self.address, "logs", name]);
+            if !shell::read(&mut logs)?.is_empty() {
                 return Ok(());
             }
             if interrupt::came() || Instant::now() > deadline {
@@ -232,8 +287,7 @@ api.shutdown()
 impl Drop for Story<'_> {
     fn drop(&mut self) {
         for name in &self.containers {
-            let mut rm = command(self.engines, &self.gx, &self.folder);
-            rm.args(["--on", &self.address, "rm", "--force", name]);
+            let mut rm = self.command(Who::Host, &["--on", &self.address, "rm", "--force", name]);
             let _ = rm.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
         }
         let _ = kill_process(Pid::from_child(&self.host), Signal::TERM);
@@ -244,13 +298,24 @@ impl Drop for Story<'_> {
     }
 }
 
+/// The two nodes of the story.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Who {
+    Host,
+    Borrower,
+}
+
 /// gx with a configuration and data of the demo's own, whatever this user has.
-fn command(engines: &Engines, gx: &PathBuf, folder: &tempfile::TempDir) -> Command {
+fn command(engines: &Engines, gx: &PathBuf, folder: &tempfile::TempDir, who: Who) -> Command {
+    let data = match who {
+        Who::Host => "host",
+        Who::Borrower => "borrower",
+    };
     let mut command = Command::new(gx);
     for name in ["GX_ON", "GX_RUNTIME"] {
         command.env_remove(name);
     }
-    command.env("GX_CONFIG", folder.path().join("gx.toml")).env("GX_DATA_DIR", folder.path().join("data"));
+    command.env("GX_CONFIG", folder.path().join("gx.toml")).env("GX_DATA_DIR", folder.path().join(data));
     engines.apply(&mut command);
     command
 }
@@ -267,6 +332,15 @@ fn title(text: impl std::fmt::Display) {
 
 fn shown(line: impl std::fmt::Display) {
     println!("$ {line}");
+}
+
+/// Shows a command of gx as one would type it; the host's with a prompt of its own.
+fn shown_of(who: Who, command: &Command, gx: &Path) {
+    let line = shell::line(command).replacen(&*gx.to_string_lossy(), "gx", 1);
+    match who {
+        Who::Host => println!("host$ {line}"),
+        Who::Borrower => shown(line),
+    }
 }
 
 /// Returns whole seconds with their noun.

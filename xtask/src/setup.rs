@@ -54,7 +54,12 @@ pub(crate) const TESTS: &[Need] = &[
     Need { found_as: &["rsync"], packages: &["rsync"], why: "copies into containers over SSH" },
     Need { found_as: &["ansible"], packages: &["ansible-core"], why: "manages containers over SSH" },
     Need { found_as: &["openssl"], packages: &["openssl"], why: "shakes hands as no node would" },
-    Need { found_as: &["ip"], packages: &["iproute2"], why: "makes a network to be kept out of" },
+    Need { found_as: &["ip"], packages: &["iproute2"], why: "makes machines with networks of their own" },
+    Need {
+        found_as: &["tcpdump"],
+        packages: &["tcpdump"],
+        why: "looks whether anything goes over a wire in the clear",
+    },
     Need { found_as: &["make"], packages: &["make"], why: "builds the example plugin in C" },
 ];
 
