@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +28,6 @@ use ruleset::Ruleset;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Where the program is looked for: a service's search path may lack the folders of administrators.
 const PROGRAMS: [&str; 4] = ["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft", "/usr/local/sbin/nft"];
-/// Where the machine's interfaces are.
-const INTERFACES: &str = "/sys/class/net";
 
 /// The rules of one host.
 #[derive(Debug, Clone)]
@@ -111,14 +109,18 @@ impl Firewall {
     /// # Errors
     /// [`ServerError::NoFirewall`].
     pub(crate) fn check_bridge(&self, bridge: &str) -> Result<()> {
-        if !self.policy.firewall
-            || (bridge.starts_with(&self.bridges) && Path::new(INTERFACES).join(bridge).exists())
-        {
+        if !self.policy.firewall || (bridge.starts_with(&self.bridges) && is_interface(bridge)) {
             return Ok(());
         }
         let why = "the engine does not make its networks on this machine, where the firewall is".to_owned();
         Err(ServerError::NoFirewall { why })
     }
+}
+
+/// Returns whether there is such an interface in this process's network namespace: /sys may show those of another.
+fn is_interface(name: &str) -> bool {
+    use rustix::net::{AddressFamily, SocketType, netdevice::name_to_index, socket};
+    socket(AddressFamily::INET, SocketType::DGRAM, None).is_ok_and(|any| name_to_index(any, name).is_ok())
 }
 
 /// Runs nft with this input, and returns its output.

@@ -119,12 +119,16 @@ impl Stage {
         path.replace("{id}", &id)
     }
 
-    fn request(&self, method: &str, path: &str) -> RequestBuilder {
+    fn request(&self, method: &str, path: &str, who: Identity) -> RequestBuilder {
         let plain = |query: &str| request(method, &format!("{}{query}", self.path(path)));
         let tar = |query: &str| plain(query).header("content-type", "application/x-tar").body(context());
         match (method, path) {
             ("POST", "/v1/images/pull") => plain("").json(&json!({ "pull": { "image": "app" } })),
-            ("POST", "/v1/images/build") => tar("?tag=built"),
+            ("POST", "/v1/images/build") => match who {
+                // Members name what they build below their own id.
+                Identity::Key(id) => tar(&format!("?tag={}/built", id.short())),
+                Identity::ThisMachine | Identity::Unknown => tar("?tag=built"),
+            },
             ("POST", "/v1/containers") => plain("").json(&named("fresh")),
             ("DELETE", "/v1/containers/{id}") => plain("?force=true"),
             ("POST", "/v1/containers/{id}/stop") => plain("").json(&json!({ "signal": "SIGKILL" })),
@@ -151,7 +155,7 @@ impl Stage {
             let refused = socket(host, who, &self.path(path)).await.map(drop).unwrap_err();
             return (refused.0.as_u16(), Some(refused.1.code));
         }
-        let answer = send(host, who, self.request(method, path)).await;
+        let answer = send(host, who, self.request(method, path, who)).await;
         let error: Option<gx_core::api::ApiError> = match answer.status().is_success() {
             true => None,
             false => Some(serde_json::from_slice(answer.body()).unwrap()),
