@@ -154,11 +154,18 @@ fn a_ticket_lets_one_machine_in_and_the_wire_shows_nothing() {
         &["create", IMAGE],
         &["invite"],
         &["allow", "list"],
-        &["join", ticket.trim()],
     ] {
         let refused = eve.gx(&[&["--on", HOST], args].concat());
         assert_eq!(refused.code, 5, "gx {}: {}{}", args.join(" "), refused.stdout, refused.stderr);
     }
+
+    let late = eve.gx(&["join", ticket.trim()]);
+    assert!(
+        late.code != 0 && late.stderr.contains("the ticket is used up"),
+        "{}{}",
+        late.stdout,
+        late.stderr
+    );
 
     // Removal cuts what runs.
     let mut session = ann.command(&["--on", HOST, "exec", &name, "--", "sh", "-c", "echo in; sleep 1000"]);
@@ -178,6 +185,7 @@ fn a_ticket_lets_one_machine_in_and_the_wire_shows_nothing() {
     let wire = std::fs::read(&captured).expect("tcpdump wrote it");
     assert!(wire.len() > 10_000, "only {} bytes were captured", wire.len());
     let shows = |text: &str| wire.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(shows("SSH-2.0-"), "the capture has what went over the wire, as SSH's greeting, which is plain");
     // What a capture would show, were anything of it plain.
     for text in [&*marker, &name, &password, IMAGE, ticket.trim(), "HTTP/1.1", "/v1/", "application/json"] {
         assert!(!shows(text), "{text:?} went over the wire");
