@@ -84,7 +84,8 @@ impl Install<'_> {
         let of = ServerError::of(self.name);
         tracing::info!(runtime = %self.name, "putting the guest's program into its volume");
         let id = self.runtime.create(self.filler()).await.map_err(&of)?;
-        let filled = copy(self.name, self.runtime, &id, guest::PROGRAM_FOLDER, filling()).await;
+        let filled =
+            copy(self.name, self.runtime, &id, guest::PROGRAM_FOLDER, filling(new_key().as_str())).await;
         let removed = self.runtime.remove(id, RemoveOptions { force: true }).await.map_err(&of);
         filled.and(removed)
     }

@@ -12,9 +12,6 @@ use super::PROGRAM;
 /// The most that a runtime is fed, less than [`Runtime::feed`](gx_core::Runtime::feed) takes.
 pub(super) const FEED_MAX: usize = 24 * 1024;
 
-/// The name of the program in its volume while it is not whole yet.
-const PART: &str = "guest.part";
-
 /// How the guest gets into a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Roads {
@@ -81,14 +78,16 @@ pub(super) fn mount() -> Mount {
 }
 
 /// Returns the archive that fills the volume. The program gets its name last, as a second link: whoever sees it sees all
-/// of it, also when the one who fills is killed.
-pub(crate) fn filling() -> Vec<Bytes> {
+/// of it, also when the one who fills is killed. The first link has a name that nobody else uses: two who fill at a time
+/// would else give the name to what the other is still writing, and "text file busy" ends the container that runs it.
+pub(crate) fn filling(unique: &str) -> Vec<Bytes> {
     let name = guest::PROGRAM.rsplit('/').next().expect("a path has a last part");
+    let part = format!("guest.part-{unique}");
     let mut link = header(name, EntryType::Link, 0o755, 0);
-    link.set_link_name(PART).expect("a short name");
+    link.set_link_name(&part).expect("a short name");
     link.set_cksum();
     let link = Bytes::copy_from_slice(link.as_bytes());
-    file(PART, 0o755, Bytes::from_static(PROGRAM)).into_iter().chain([link, end()]).collect()
+    file(&part, 0o755, Bytes::from_static(PROGRAM)).into_iter().chain([link, end()]).collect()
 }
 
 /// Writes an archive, or a line. When the reader is gone it knows why.

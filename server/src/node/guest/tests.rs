@@ -181,14 +181,14 @@ fn what_a_terminal_would_echo_or_a_pipe_not_hold_is_copied() {
 
 #[test]
 fn the_program_has_its_name_once_it_is_whole() {
-    let found = entries(&filling());
-    assert_eq!((found[0].0.as_str(), found[0].1, found[0].2.as_slice()), ("guest.part", 0o755, PROGRAM));
+    let found = entries(&filling("one"));
+    assert_eq!((found[0].0.as_str(), found[0].1, found[0].2.as_slice()), ("guest.part-one", 0o755, PROGRAM));
     assert_eq!((found[1].0.as_str(), found.len()), ("guest", 2));
-    let bytes = filling().concat();
+    let bytes = filling("one").concat();
     let mut archive = tar::Archive::new(bytes.as_slice());
     let link = archive.entries().unwrap().nth(1).unwrap().unwrap();
     assert_eq!(link.header().entry_type(), tar::EntryType::Link);
-    assert_eq!(link.link_name().unwrap().unwrap().to_str(), Some("guest.part"));
+    assert_eq!(link.link_name().unwrap().unwrap().to_str(), Some("guest.part-one"));
 }
 
 /// Returns the entries of an archive: name, mode, content. All are root's.
