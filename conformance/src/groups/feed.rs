@@ -140,10 +140,11 @@ async fn fill(t: &Trial, name: &str, mode: u32, content: &[u8]) -> Verdict {
 }
 
 async fn shared(t: Arc<Trial>) -> Verdict {
+    // Another suite may use the same engine at the same time: the file has a name of its own.
     let text = t.unique();
-    fill(&t, "text", 0o644, text.as_bytes()).await?;
+    fill(&t, &text, 0o644, text.as_bytes()).await?;
     for _ in 0..2 {
-        let mut spec = t.spec(argv(&["cat", "/gx-v/of/text"]));
+        let mut spec = t.spec(argv(&["cat", &format!("/gx-v/of/{text}")]));
         spec.mounts = vec![mount(Some(volume()), true)];
         let id = t.running_spec(spec).await?;
         says(&t, &id, &text).await?;
