@@ -305,9 +305,8 @@ impl Node {
     ) -> Result<ContainerId> {
         let found = self.resolve(caller, reference).await?;
         let id = found.container.id.clone();
-        found.runtime.remove(id.clone(), options).await.map_err(ServerError::of(&found.name))?;
+        found.remove(options).await?;
         self.extensions.forget(&found.name, &id);
-        network::leave(&found.name, &found.runtime, &found.container.labels).await;
         tracing::info!(container = containers::name_of(&found.container), runtime = %found.name, "removed");
         Ok(id)
     }

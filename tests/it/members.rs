@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Host, IMAGE, Removed, Surroundings, engine, eventually, unique};
+use crate::support::{ENGINES, Host, IMAGE, Removed, Surroundings, engine, eventually, try_engine, unique};
 
 /// How often a server is killed while a ticket is used.
 const KILLS: u32 = 24;
@@ -52,6 +52,37 @@ fn a_member_joins_by_a_ticket_and_is_cut_off_at_once() {
     assert_eq!(here.gx(&["--on", "lab", "list"]).code, 5);
     assert_eq!(here.gx(&["join", &ticket]).code, 5, "not by the same ticket again");
     there.ok(&["rm", "--force", &name]);
+}
+
+#[test]
+fn who_is_removed_with_everything_leaves_no_container_and_no_network() {
+    for runtime in ENGINES {
+        let (there, here) = (Surroundings::new(), Surroundings::new());
+        let host = there.serve();
+        here.ok(&["join", "--name", "lab", &ticket(&there, &host, &[])]);
+        let name = unique("left");
+        let _removed = Removed(runtime, format!("gx-{name}"));
+        here.ok(&[
+            "--on",
+            "lab",
+            "create",
+            "--runtime",
+            runtime,
+            "--name",
+            &name,
+            IMAGE,
+            "--",
+            "sleep",
+            "600",
+        ]);
+        let id = here.json(&["id"])["node_id"].as_str().expect("a NodeId").to_owned();
+        let networks =
+            || engine(runtime, &["network", "ls", "-q", "--filter", &format!("label=gx.owner={id}")]);
+        assert_eq!(networks().lines().count(), 1, "{runtime}: the member has a network of its own");
+        there.ok(&["allow", "remove", &id, "--rm"]);
+        assert_eq!(networks(), "", "{runtime}");
+        assert_ne!(try_engine(runtime, &["inspect", &format!("gx-{name}")]).code, 0, "{runtime}");
+    }
 }
 
 /// Starts a command in a container, and waits until it runs.

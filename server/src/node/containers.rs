@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use gx_core::api::{ContainerInfo, UnavailableRuntime};
 use gx_core::container::label;
-use gx_core::runtime::{ListFilter, list_all};
+use gx_core::runtime::{ListFilter, RemoveOptions, list_all};
 use gx_core::{Container, Gpus, NodeId, PluginName, Runtime};
 use gx_identity::NodeKey;
 
@@ -15,6 +15,7 @@ use super::Node;
 use super::access;
 use super::caller::Caller;
 use super::idle;
+use super::network;
 use crate::error::{Result, ServerError};
 
 /// How long an engine may take for a list or another short answer.
@@ -25,6 +26,19 @@ pub(crate) struct Found {
     pub(crate) name: PluginName,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) container: Container,
+}
+
+impl Found {
+    /// Removes the container, and the network of its owner's where it was the last one there.
+    ///
+    /// # Errors
+    /// [`ServerError::Runtime`].
+    pub(crate) async fn remove(&self, options: RemoveOptions) -> Result<()> {
+        let removed = self.runtime.remove(self.container.id.clone(), options).await;
+        removed.map_err(ServerError::of(&self.name))?;
+        network::leave(&self.name, &self.runtime, &self.container.labels).await;
+        Ok(())
+    }
 }
 
 /// The containers of a node that fit, and the runtimes that did not answer.

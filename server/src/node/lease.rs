@@ -15,9 +15,8 @@ use gx_core::{ContainerId, PluginName, Timestamp};
 use tokio::sync::Notify;
 
 use super::Node;
-use super::containers::timely;
+use super::containers::{Found, timely};
 use super::extend::LOCK_PATIENCE;
-use super::network;
 use crate::error::{Result, ServerError};
 
 /// The wall clock may be set, or the machine sleep: it is looked at again after so long at most.
@@ -114,11 +113,14 @@ impl Node {
             Err(_) => tracing::warn!(runtime = %name, container = %id.short(), "it does not stop in peace"),
         }
         let force = RemoveOptions { force: true };
-        timely(name, async { runtime.remove(id.clone(), force).await.map_err(&of) }).await?;
-        self.extensions.forget(name, id);
-        if let Ok(container) = there {
-            network::leave(name, &runtime, &container.labels).await;
+        match there {
+            Ok(container) => {
+                let found = Found { name: name.clone(), runtime, container };
+                timely(name, found.remove(force)).await?;
+            }
+            Err(_) => timely(name, async { runtime.remove(id.clone(), force).await.map_err(&of) }).await?,
         }
+        self.extensions.forget(name, id);
         Ok(())
     }
 }

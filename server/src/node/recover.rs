@@ -11,7 +11,7 @@ use super::Node;
 use super::containers::{Found, info, timely};
 use super::extend::LOCK_PATIENCE as LEASE_PATIENCE;
 use super::network;
-use crate::error::{Result, ServerError};
+use crate::error::Result;
 
 /// How long the makers of containers are waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
@@ -80,12 +80,5 @@ impl Node {
 }
 
 async fn remove(found: &Found) -> Result<()> {
-    let options = RemoveOptions { force: true };
-    let id = found.container.id.clone();
-    timely(&found.name, async {
-        found.runtime.remove(id, options).await.map_err(ServerError::of(&found.name))
-    })
-    .await?;
-    network::leave(&found.name, &found.runtime, &found.container.labels).await;
-    Ok(())
+    timely(&found.name, found.remove(RemoveOptions { force: true })).await
 }

@@ -37,7 +37,7 @@ fn trust(error: ServerError) -> TrustError {
 
 #[tokio::test]
 async fn a_node_joins_by_a_ticket_and_uses_the_host() {
-    let host = Host::new().await;
+    let host = Host::with(&["mock"], |config| config.server.member.pids = Some(64)).await;
     let asked = json!({
         "name": "ann", "addresses": ["lab.example", "[2001:db8::1]:99"],
         "allowance": { "containers": 2, "memory": "1500000001 B" },
@@ -58,6 +58,7 @@ async fn a_node_joins_by_a_ticket_and_uses_the_host() {
     let may = Allowance {
         containers: Some(2),
         memory: Some("1500000001".parse().unwrap()),
+        pids: Some(64), // the host says so of all who were told nothing else
         ..Allowance::default()
     };
     assert_eq!((member.name.as_ref().map(PeerName::as_str), member.allowance), (Some("ann"), may));

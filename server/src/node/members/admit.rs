@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use gx_core::NodeId;
 use gx_core::api::{IdentityInfo, JoinRequest, Role, Rotation, Whoami};
+use gx_core::member::Member;
 use gx_core::ticket::TicketSecret;
 use tokio::sync::Semaphore;
 
@@ -127,7 +128,11 @@ impl Node {
     fn told_who(&self, caller: &Caller) -> Whoami {
         let (role, id, member) = match caller {
             Caller::Host => (Role::Host, Some(self.id()), None),
-            Caller::Member(member) => (Role::Member, Some(member.id), Some((**member).clone())),
+            Caller::Member(member) => {
+                // What holds for it, not only what was said of it when it was let in.
+                let allowance = member.allowance.or(self.server.member);
+                (Role::Member, Some(member.id), Some(Member { allowance, ..(**member).clone() }))
+            }
             Caller::Stranger(id) => (Role::Stranger, *id, None),
         };
         let hostname = sysinfo::System::host_name().unwrap_or_default();

@@ -168,7 +168,7 @@ impl Node {
                 found.runtime.stop(id, options).await.map_err(of)?;
             }
             Fate::Remove => {
-                found.runtime.remove(id.clone(), RemoveOptions { force: true }).await.map_err(of)?;
+                found.remove(RemoveOptions { force: true }).await?;
                 self.extensions.forget(&found.name, &id);
             }
         }
