@@ -49,6 +49,11 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     tests.args(["--workspace", "--no-fail-fast"]).args(locked()).args(&args.filter);
     // With this a missing engine is a failure and not a skipped test.
     tests.env("GX_REQUIRE_ENGINES", "1");
+    if !shell::is_root() {
+        say(
+            "not root: what makes networks or members' containers fails here; as root, with `sudo -E`, all of it runs",
+        );
+    }
     shell::run_telling(engines.apply(&mut tests))
 }
 
