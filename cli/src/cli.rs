@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    allow, audit, build, completions, config, cp, create, doctor, exec, extend, id, images, invite, join,
-    list, logs, passwd, plugin, port, pull, reference, rm, runtimes, serve, show, specs, ssh, start, stats,
-    stop, vnc,
+    allow, audit, build, completions, config, cp, create, doctor, events, exec, extend, id, images, invite,
+    join, list, logs, passwd, plugin, port, pull, reference, rm, runtimes, serve, show, specs, ssh, start,
+    stats, stop, vnc,
 };
 
 /// The version of gx.
@@ -134,6 +134,8 @@ pub enum Command {
     Passwd(passwd::PasswdArgs),
     /// Shows what containers use
     Stats(stats::StatsArgs),
+    /// Prints what happens to containers, as it happens
+    Events(events::EventsArgs),
     /// Copies files into a container and out of it
     Cp(cp::CpArgs),
     /// Shows where a container's desktop is, or opens it in the browser

@@ -26,6 +26,7 @@ pub(crate) mod config;
 pub(crate) mod cp;
 pub(crate) mod create;
 pub(crate) mod doctor;
+pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod extend;
 pub(crate) mod id;
@@ -168,6 +169,7 @@ fn is_endless(command: &Command) -> bool {
     match command {
         Command::Audit(args) => args.follow,
         Command::Logs(args) => args.follow,
+        Command::Events(_) => true,
         Command::Stats(args) => !args.no_stream,
         Command::Vnc(args) => args.open,
         _ => false,
@@ -191,6 +193,7 @@ async fn dispatch(command: Command, context: &Context<'_>) -> Result<Status> {
         Command::Port(args) => port::run(args, context).await,
         Command::Passwd(args) => passwd::run(args, context).await,
         Command::Stats(args) => stats::run(args, context).await,
+        Command::Events(args) => events::run(args, context).await,
         Command::Cp(args) => cp::run(args, context).await,
         Command::Vnc(args) => vnc::run(args, context).await,
         Command::Images(args) => images::run(args, context).await,

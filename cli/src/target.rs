@@ -10,7 +10,7 @@ use gx_core::api::{
 };
 use gx_core::runtime::{ExecSpec, LogOptions, RemoveOptions, StopOptions};
 use gx_core::stream::{Input, Output};
-use gx_core::{ContainerId, Exit, IdempotencyKey, PluginName};
+use gx_core::{ContainerId, Exit, IdempotencyKey, PluginName, Timestamp};
 use gx_host::HostOptions;
 use gx_server::{Caller, Node, NodeOptions};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -121,6 +121,10 @@ impl Target {
 
     pub(crate) async fn stats(&self, id: &str, every_ms: u32, out: Output) -> Result {
         either!(self, stats(id, every_ms, out))
+    }
+
+    pub(crate) async fn events(&self, since: Option<Timestamp>, out: Output) -> Result {
+        either!(self, events(since, out))
     }
 
     pub(crate) async fn exec(&self, id: &str, spec: ExecSpec, given: Input, out: Output) -> Result<Exit> {

@@ -6,7 +6,7 @@ use gx_core::api::{
 };
 use gx_core::runtime::{LogOptions, RemoveOptions, StopOptions};
 use gx_core::stream::{Input, Output};
-use gx_core::{ContainerId, Exit, IdempotencyKey, PluginName};
+use gx_core::{ContainerId, Exit, IdempotencyKey, PluginName, Timestamp};
 use reqwest::header::CONTENT_TYPE;
 use serde::Serialize;
 
@@ -127,6 +127,18 @@ impl Client {
     pub async fn stats(&self, reference: &str, every_ms: u32, out: Output) -> Result<()> {
         let mut url = self.container_url(reference, "stats");
         url.query_pairs_mut().append_pair("every_ms", &every_ms.to_string());
+        self.streamed(self.http.get(url), &out, Reader::Essential).await.map(Option::unwrap_or_default)
+    }
+
+    /// Writes what happens to the caller's containers as event items, from a time on; without one, from now on.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn events(&self, since: Option<Timestamp>, out: Output) -> Result<()> {
+        let mut url = self.url(path::EVENTS);
+        if let Some(since) = since {
+            url.query_pairs_mut().append_pair("since", &since.to_string());
+        }
         self.streamed(self.http.get(url), &out, Reader::Essential).await.map(Option::unwrap_or_default)
     }
 

@@ -12,7 +12,7 @@ use crate::container::{ContainerState, Exit, Gpus, PortMapping, PortRequest, Pro
 use crate::id::{ContainerId, ContainerName, NodeId, PluginName, Timestamp};
 use crate::image::{Image, ImageRef};
 use crate::network::NetworkMode;
-use crate::runtime::{Capabilities, ErrorCode, Health, RuntimeInfo};
+use crate::runtime::{Capabilities, ErrorCode, EventAction, Health, RuntimeInfo};
 use crate::secret::Secret;
 
 pub mod frame;
@@ -72,6 +72,8 @@ pub mod path {
     pub const IMAGES_BUILD: &str = "/v1/images/build";
     /// `POST` [`CreateRequest`](super::CreateRequest), `GET`: all [`ContainerInfo`](super::ContainerInfo).
     pub const CONTAINERS: &str = "/v1/containers";
+    /// `GET ?since=`: each [`ContainerEvent`](super::ContainerEvent) as it happens.
+    pub const EVENTS: &str = "/v1/events";
     /// `POST` [`JoinRequest`](super::JoinRequest): who the caller is from now on, [`Whoami`](super::Whoami).
     pub const JOIN: &str = "/v1/join";
     /// `GET`: [`Whoami`](super::Whoami).
@@ -411,6 +413,27 @@ pub struct ContainerList {
     /// Runtimes whose containers could not be listed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unavailable: Vec<UnavailableRuntime>,
+}
+
+/// Something that happened to a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ContainerEvent {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub action: EventAction,
+    /// The container's name.
+    pub name: String,
+    /// The engine's id of it.
+    pub id: ContainerId,
+    /// The runtime it is in.
+    pub runtime: PluginName,
+    /// Whose it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<NodeId>,
+    /// How its main process ended, with `exit`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
 }
 
 /// A runtime that does not answer.

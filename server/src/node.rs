@@ -27,6 +27,7 @@ mod aside;
 mod caller;
 mod containers;
 mod create;
+mod events;
 mod extend;
 mod firewall;
 mod gpus;
@@ -60,6 +61,7 @@ mod specs;
 mod tasks;
 mod tunnel;
 mod usage;
+mod watch_folder;
 
 pub use amounts::{Good, Whose};
 pub use caller::Caller;

@@ -1,11 +1,13 @@
 //! The whole road, for real: a container is made, seen by its engine, read, entered, copied from and to, and removed;
 //! on both engines, on this machine and on a host.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
 
 use crate::support::{
-    IMAGE, Removed, Surroundings, engine, eventually, installation, run, try_engine, unique,
+    IMAGE, Removed, Surroundings, engine, eventually, installation, run, signal, try_engine, unique,
 };
 
 #[test]
@@ -56,6 +58,7 @@ fn whole_road(runtime: &str, here: &Surroundings, on: &[&str]) {
     };
     let _removed = Removed(if runtime == "docker" { "docker" } else { "podman" }, format!("gx-{name}"));
 
+    let watch = Watch::begin(here, &args(&["--json", "events"]));
     let chosen: &'static str = if runtime == "docker" { "docker" } else { "podman" };
     let made = json(&[
         "create",
@@ -146,6 +149,41 @@ fn whole_road(runtime: &str, here: &Surroundings, on: &[&str]) {
     assert_ne!(refused.code, 0, "a running container is not removed without -f");
     ok(&["rm", "-f", "NAME"]);
     assert_ne!(try_engine(runtime, &["inspect", &id]).code, 0, "it is gone from the engine");
+    watch.told(&id, &["create", "start", "exit", "start", "exit", "remove"]);
+}
+
+/// `gx events`, while it goes on.
+struct Watch(Child);
+
+impl Watch {
+    fn begin(here: &Surroundings, args: &[String]) -> Self {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        Self(here.command(&args).stdout(Stdio::piped()).spawn().expect("gx starts"))
+    }
+
+    /// Reads until all this was told of a container, in this order and nothing else; and ends it as a person does.
+    fn told(mut self, id: &str, actions: &[&str]) {
+        let stdout = self.0.stdout.take().expect("stdout is piped");
+        let events = BufReader::new(stdout).lines().map(|line| {
+            let line = line.expect("gx prints text");
+            serde_json::from_str::<Value>(&line).unwrap_or_else(|_| panic!("{line:?}"))
+        });
+        let told: Vec<Value> = events
+            .filter(|event| event["id"] == id)
+            .map(|event| event["action"].clone())
+            .take(actions.len())
+            .collect();
+        assert_eq!(told, actions);
+        signal(self.0.id(), "INT");
+        assert_eq!(self.0.wait().expect("gx ends").code(), Some(130));
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 fn input_reaches_a_command(here: &Surroundings, args: &[String]) {

@@ -21,7 +21,6 @@ mod file;
 mod invite;
 mod leave;
 mod list;
-mod watch_folder;
 
 use book::Book;
 use file::Stamp;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use gx_core::{PluginName, Runtime};
 use gx_host::PluginHost;
 
+use super::watch_folder::FolderWatch;
 use crate::error::{Result, ServerError};
 
 /// The runtimes by name.
@@ -91,6 +92,20 @@ impl Runtimes {
             .and_then(|()| std::fs::OpenOptions::new().create(true).append(true).open(&path))
             .map(drop)
             .map_err(ServerError::state("write", &path))
+    }
+
+    /// Watches for runtimes that are used for the first time, by whichever process.
+    ///
+    /// # Errors
+    /// [`ServerError::State`].
+    pub(crate) fn watch_used(&self) -> Result<FolderWatch> {
+        std::fs::create_dir_all(&self.used).map_err(ServerError::state("write", &self.used))?;
+        FolderWatch::new(&self.used).map_err(self.unwatched())
+    }
+
+    /// Returns the error of a watch that does not work.
+    pub(crate) fn unwatched(&self) -> impl FnOnce(std::io::Error) -> ServerError {
+        ServerError::state("watch", &self.used)
     }
 
     /// Lets go of all engines. Containers keep running.

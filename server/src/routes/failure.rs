@@ -41,6 +41,8 @@ pub(crate) enum Failure {
     TooManyExecs { limit: usize },
     #[error("{limit} connections lead through this host at a time, and no more")]
     TooManyTunnels { limit: usize },
+    #[error("{limit} watch what happens on this host at a time, and no more")]
+    TooManyWatches { limit: usize },
     #[error("the request cannot be read")]
     Malformed,
     #[error("there are more requests than this host answers")]
@@ -69,9 +71,10 @@ impl Failure {
             Self::Browser => (StatusCode::FORBIDDEN, ErrorCode::PermissionDenied),
             Self::Host { .. } => (StatusCode::MISDIRECTED_REQUEST, ErrorCode::PermissionDenied),
             Self::NoWebSocket => (StatusCode::UPGRADE_REQUIRED, ErrorCode::InvalidArgument),
-            Self::TooManyExecs { .. } | Self::TooManyTunnels { .. } | Self::TooFast { .. } => {
-                (StatusCode::TOO_MANY_REQUESTS, ErrorCode::ResourceExhausted)
-            }
+            Self::TooManyExecs { .. }
+            | Self::TooManyTunnels { .. }
+            | Self::TooManyWatches { .. }
+            | Self::TooFast { .. } => (StatusCode::TOO_MANY_REQUESTS, ErrorCode::ResourceExhausted),
             Self::Gone => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Cancelled),
         };
         let field = match self {

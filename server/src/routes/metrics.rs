@@ -14,7 +14,7 @@ use warp::reply::{Reply, Response};
 
 use super::failure::Failure;
 use super::request::Request;
-use super::{Gives, MAX_EXECS, MAX_TUNNELS, Route, State, Takes, handler};
+use super::{Gives, MAX_EXECS, MAX_TUNNELS, MAX_WATCHES, Route, State, Takes, handler};
 use crate::counters::DURATIONS_MS;
 use crate::node::{Caller, Verb, authorize};
 
@@ -127,12 +127,14 @@ fn connections(page: &mut Page, state: &State) {
     page.family(
         "gx_sessions",
         "gauge",
-        "Commands by exec, and connections through the host, that are under way.",
+        "Commands by exec, connections through the host and watches of events that are under way.",
     );
     let execs = MAX_EXECS - state.execs.available_permits();
     let tunnels = MAX_TUNNELS - state.tunnels.available_permits();
     page.sample("gx_sessions", &[("kind", &"exec")], execs);
     page.sample("gx_sessions", &[("kind", &"tunnel")], tunnels);
+    let watches = MAX_WATCHES - state.watches.available_permits();
+    page.sample("gx_sessions", &[("kind", &"watch")], watches);
 }
 
 /// A page of figures.

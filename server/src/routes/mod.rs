@@ -24,6 +24,7 @@ use crate::rates::Rates;
 
 mod answer;
 mod containers;
+mod events;
 mod exec;
 mod failure;
 mod health;
@@ -48,6 +49,8 @@ pub(crate) use request::Connection;
 const MAX_EXECS: usize = 256;
 /// Connections to services of containers that lead through this host at a time.
 const MAX_TUNNELS: usize = 128;
+/// Watches of what happens to containers at a time.
+const MAX_WATCHES: usize = 64;
 
 /// What all routes share.
 pub(crate) struct State {
@@ -59,16 +62,18 @@ pub(crate) struct State {
     audit: Audit,
     execs: Arc<Semaphore>,
     tunnels: Arc<Semaphore>,
+    watches: Arc<Semaphore>,
 }
 
 impl State {
     pub(crate) fn new(node: Arc<Node>, closing: watch::Receiver<bool>) -> Arc<Self> {
         let execs = Arc::new(Semaphore::new(MAX_EXECS));
         let tunnels = Arc::new(Semaphore::new(MAX_TUNNELS));
+        let watches = Arc::new(Semaphore::new(MAX_WATCHES));
         let config = node.server_config();
         let rates = Rates::new(&config.rates, Instant::now());
         let audit = Audit::new(node.data(), config.audit);
-        Arc::new(Self { node, closing, counters: Arc::default(), rates, audit, execs, tunnels })
+        Arc::new(Self { node, closing, counters: Arc::default(), rates, audit, execs, tunnels, watches })
     }
 
     /// Returns the server's figures.
@@ -132,6 +137,7 @@ fn table() -> impl Iterator<Item = &'static Route> {
         runtimes::ROUTES,
         images::ROUTES,
         containers::ROUTES,
+        events::ROUTES,
         exec::ROUTES,
         tunnel::ROUTES,
         trust::ROUTES,

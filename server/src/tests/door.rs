@@ -38,6 +38,14 @@ pub(super) async fn send(host: &Host, who: Identity, request: RequestBuilder) ->
     request.extension(connection).reply(&routes::all(State::new(host.node.clone(), closing))).await
 }
 
+/// Sends a request, and returns how it is answered, without waiting for the end of the answer.
+pub(super) async fn begun(host: &Host, who: Identity, request: RequestBuilder) -> StatusCode {
+    let (_close, closing) = watch::channel(false);
+    let connection = Connection { identity: who, from: String::new() };
+    let routes = routes::all(State::new(host.node.clone(), closing));
+    request.extension(connection).filter(&routes).await.expect("every request is answered").status()
+}
+
 /// Sends a request that is answered with a value.
 #[track_caller]
 pub(super) fn value<T: DeserializeOwned>(answer: &Response<Bytes>) -> T {

@@ -4,6 +4,7 @@
 mod authorisation;
 mod create;
 mod door;
+mod events;
 mod idle;
 mod join;
 mod life;
@@ -135,9 +136,12 @@ fn argv(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
+/// How long something may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Waits until something holds.
 async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
     while !holds().await {
         assert!(tokio::time::Instant::now() < deadline, "not within 20 s: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;

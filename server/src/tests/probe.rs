@@ -400,6 +400,10 @@ impl Runtime for Probe {
     async fn copy_out(&self, id: ContainerId, path: String, out: Output) -> Result<()> {
         self.inner.copy_out(id, path, out).await
     }
+    async fn events(&self, since: Option<Timestamp>, out: Output) -> Result<()> {
+        let _call = self.enter("events").await?;
+        self.inner.events(since, out).await
+    }
     async fn stats(&self, id: ContainerId, every_ms: u32, out: Output) -> Result<()> {
         let _call = self.enter("stats").await?;
         self.inner.stats(id, every_ms, out).await

@@ -9,9 +9,9 @@ use gx_core::container::label;
 use gx_core::runtime::{RemoveOptions, StopOptions};
 use gx_core::{ContainerState, ErrorCode, NodeId, Timestamp};
 
-use super::watch_folder::FolderWatch;
 use crate::error::{Result, ServerError};
 use crate::node::containers::{Found, Listing, name_of};
+use crate::node::watch_folder::FolderWatch;
 use crate::node::{Caller, Node};
 
 /// How many containers are stopped or removed at a time.

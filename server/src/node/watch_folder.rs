@@ -7,11 +7,11 @@ use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
 use tokio::net::unix::pipe::Receiver;
 
 /// A folder that is watched. Its events are read as from a pipe, which is what they look like to a program.
-pub(super) struct FolderWatch(Receiver);
+pub(crate) struct FolderWatch(Receiver);
 
 impl FolderWatch {
     /// Watches a folder for files that are replaced, written or removed in it.
-    pub(super) fn new(folder: &Path) -> io::Result<Self> {
+    pub(crate) fn new(folder: &Path) -> io::Result<Self> {
         let events = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let what =
             WatchFlags::MOVED_TO | WatchFlags::MOVED_FROM | WatchFlags::CLOSE_WRITE | WatchFlags::DELETE;
@@ -20,7 +20,7 @@ impl FolderWatch {
     }
 
     /// Waits until something has changed since the last time; what it was must be looked for.
-    pub(super) async fn changed(&self) -> io::Result<()> {
+    pub(crate) async fn changed(&self) -> io::Result<()> {
         let mut events = [0; 4096];
         let mut some = false;
         loop {
