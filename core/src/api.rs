@@ -16,6 +16,7 @@ use crate::runtime::{Capabilities, ErrorCode, EventAction, Health, RuntimeInfo};
 use crate::secret::Secret;
 
 pub mod frame;
+pub mod speedtest;
 mod trust;
 
 pub use trust::{

@@ -17,11 +17,13 @@ use crate::units::{Size, Span};
 
 mod audit;
 mod error;
+mod measure;
 mod policy;
 mod rates;
 mod totals;
 pub use audit::AuditConfig;
 pub use error::{ConfigError, closest};
+pub use measure::MeasureConfig;
 pub use policy::{ImagePattern, PolicyConfig};
 pub use rates::RateConfig;
 pub use totals::TotalConfig;
@@ -89,6 +91,8 @@ pub struct ServerConfig {
     pub audit: AuditConfig,
     /// What members may do with the engines and the network.
     pub policy: PolicyConfig,
+    /// How much of the host's bandwidth others may use to measure it.
+    pub measure: MeasureConfig,
 }
 
 impl Default for ServerConfig {
@@ -106,6 +110,7 @@ impl Default for ServerConfig {
             rates: RateConfig::default(),
             audit: AuditConfig::default(),
             policy: PolicyConfig::default(),
+            measure: MeasureConfig::default(),
         }
     }
 }

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::id::{ParseIdError, Timestamp};
 use crate::runtime::{Health, Result, RuntimeError};
 use crate::stream::Output;
 
@@ -74,7 +75,7 @@ pub struct Target {
     pub plain: bool,
 }
 
-/// How much a measurement may take.
+/// How much a measurement of throughput may take, and how closely it looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Budget {
@@ -82,11 +83,72 @@ pub struct Budget {
     pub bytes: u64,
     /// At most so long, in milliseconds.
     pub time_ms: u32,
+    /// At least so long, in milliseconds, where the bytes last.
+    pub least_ms: u32,
+    /// How long one reading is, in milliseconds; four round trips where those are longer.
+    pub window_ms: u32,
+    /// Connections at a time; 0 leaves it to the plugin.
+    pub streams: u16,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { bytes: 100_000_000, time_ms: 5_000 }
+        Thoroughness::Quick.budget()
+    }
+}
+
+/// The budgets people choose from.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Thoroughness {
+    /// For many peers: about a second each way, at most 100 MB.
+    #[default]
+    Quick,
+    /// For a figure to rely on: two to eight seconds each way, at most 250 MB.
+    Full,
+    /// Where bytes are paid for: at most 25 MB each way.
+    Metered,
+}
+
+impl Thoroughness {
+    /// Returns what a measurement of one direction may take.
+    pub const fn budget(self) -> Budget {
+        let quick = Budget { bytes: 100_000_000, time_ms: 5_000, least_ms: 500, window_ms: 100, streams: 0 };
+        match self {
+            Self::Quick => quick,
+            Self::Full => {
+                Budget { bytes: 250_000_000, time_ms: 8_000, least_ms: 1_000, window_ms: 250, streams: 0 }
+            }
+            Self::Metered => Budget { bytes: 25_000_000, ..quick },
+        }
+    }
+}
+
+impl std::str::FromStr for Thoroughness {
+    type Err = ParseIdError;
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        match text {
+            "quick" => Ok(Self::Quick),
+            "full" => Ok(Self::Full),
+            "metered" => Ok(Self::Metered),
+            _ => Err(ParseIdError {
+                noun: "way of measuring",
+                value: text.chars().take(80).collect(),
+                rule: "it is quick, full or metered",
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Thoroughness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Quick => "quick",
+            Self::Full => "full",
+            Self::Metered => "metered",
+        })
     }
 }
 
@@ -144,6 +206,94 @@ pub struct Throughput {
     pub goodput_bps: BitsPerSecond,
     /// The readings it rests on.
     pub samples: Vec<Sample>,
+    /// How many connections carried it.
+    pub streams: u16,
+    /// What ended it.
+    pub stop: Stop,
+    /// How much the estimate is worth.
+    pub confidence: Confidence,
+    /// What speaks against the estimate.
+    pub doubts: BTreeSet<Doubt>,
+    /// What went wrong on the way: a lower-case fragment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+    /// Round trips meanwhile, on a connection of their own; `None` where no probe came back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loaded: Option<LoadedLatency>,
+    /// Segments that were sent again, in hundredths of all; only the sender's kernel knows, so not for a download.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retransmit_pct: Option<f64>,
+    /// The congestion control of the connections at this end, as the kernel calls it: `cubic`, `bbr`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub congestion_control: Option<String>,
+    /// Whether the bytes went through TLS.
+    pub tls: bool,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub measured_at: Option<Timestamp>,
+}
+
+/// What ended a measurement of throughput.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Stop {
+    /// The rate had settled.
+    Stable,
+    /// The bytes it might take were used up: the estimate is a lower bound.
+    Bytes,
+    /// Its time was over.
+    Time,
+    /// The peer would not go on: it is being measured by others.
+    Busy,
+    /// The peer went away or did not keep to the protocol.
+    #[default]
+    #[serde(other)]
+    Error,
+}
+
+/// How much an estimate is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Confidence {
+    /// The rate was steady.
+    High,
+    /// The rate moved about.
+    Medium,
+    /// An order of magnitude, or a lower bound.
+    #[default]
+    #[serde(other)]
+    Low,
+}
+
+/// What speaks against an estimate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Doubt {
+    /// What came could be compressed: a link may have moved less than arrived.
+    Compressible,
+    /// A cache answered.
+    Cached,
+    /// The peer's account of what it received and this end's of what it acknowledged are more than a tenth apart.
+    Disagreement,
+    /// The peer gave no account of what it received; the estimate is this end's alone.
+    Unconfirmed,
+    /// Something this version does not know.
+    #[serde(other)]
+    Other,
+}
+
+/// Round trips while bytes go one way.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct LoadedLatency {
+    /// The one in the middle.
+    pub p50_ms: Millis,
+    /// 95 of 100 are no longer.
+    pub p95_ms: Millis,
+    /// Round trips a minute: 60,000 over the median (draft-ietf-ippm-responsiveness).
+    pub rpm: f64,
+    /// How many came back.
+    pub probes: u32,
 }
 
 /// One reading of a running measurement.
@@ -154,4 +304,31 @@ pub struct Sample {
     pub at_ms: Millis,
     /// Bytes moved so far.
     pub bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_go_both_ways() {
+        for way in [Thoroughness::Quick, Thoroughness::Full, Thoroughness::Metered] {
+            assert_eq!(way.to_string().parse(), Ok(way));
+            assert_eq!(serde_json::to_value(way).unwrap(), way.to_string());
+        }
+        assert!("fast".parse::<Thoroughness>().is_err());
+        assert_eq!(Budget::default(), Thoroughness::Quick.budget());
+    }
+
+    #[test]
+    fn a_report_of_another_version_can_be_read() {
+        let old: Throughput = serde_json::from_str(r#"{"bytes":7,"goodput_bps":8.0,"new":1}"#).unwrap();
+        assert_eq!((old.bytes, old.stop, old.confidence), (7, Stop::Error, Confidence::Low));
+        let text = r#"{"stop":"tired","confidence":"total","doubts":["moon","cached"]}"#;
+        let newer: Throughput = serde_json::from_str(text).unwrap();
+        assert_eq!((newer.stop, newer.confidence), (Stop::Error, Confidence::Low));
+        assert_eq!(newer.doubts, [Doubt::Cached, Doubt::Other].into());
+        let budget: Budget = serde_json::from_str(r#"{"bytes":5}"#).unwrap();
+        assert_eq!(budget, Budget { bytes: 5, ..Budget::default() });
+    }
 }

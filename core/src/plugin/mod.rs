@@ -43,7 +43,8 @@ pub use crate::container::{
 pub use crate::id::{ContainerId, ContainerName, IdempotencyKey, NodeId, PluginName, Timestamp, VolumeName};
 pub use crate::image::{Image, ImageProcess, ImageRef};
 pub use crate::measurement::{
-    Budget, Latency, Measurement, MeasurementCapabilities, Sample, Target, Throughput,
+    BitsPerSecond, Budget, Confidence, Doubt, Latency, LoadedLatency, Measurement, MeasurementCapabilities,
+    Millis, Sample, Stop, Target, Throughput,
 };
 pub use crate::network::{Bridge, NetworkSpec, Prefix};
 pub use crate::runtime::{
