@@ -39,6 +39,8 @@ pub(crate) struct Counters {
     open: AtomicU64,
     connections: AtomicU64,
     turned_away: AtomicU64,
+    /// Bytes of speed tests that were sent, and that came.
+    measured: [AtomicU64; 2],
 }
 
 impl Counters {
@@ -74,6 +76,21 @@ impl Counters {
     /// Counts a connection that came to nothing.
     pub(crate) fn turned_away(&self) {
         add(&self.turned_away);
+    }
+
+    /// Counts bytes that a speed test has sent.
+    pub(crate) fn measured_down(&self, bytes: u64) {
+        self.measured[0].fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts bytes that came for a speed test.
+    pub(crate) fn measured_up(&self, bytes: u64) {
+        self.measured[1].fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Returns the bytes that speed tests have sent, and those that came.
+    pub(crate) fn measured(&self) -> [u64; 2] {
+        [&self.measured[0], &self.measured[1]].map(get)
     }
 
     pub(crate) fn answers(&self, caller: CallerKind, class: usize) -> u64 {

@@ -18,6 +18,9 @@ use crate::node::Caller;
 
 /// Buckets of each kind of caller: some hundreds of kilobytes.
 const CAPACITY: usize = 4_096;
+/// Pings of one address, or one network of IPv6, a second in the long run, and at once. A speed test asks every 10 ms for a
+/// tenth of a second, and behind one address there may be many people.
+const PINGS: (NonZeroU32, NonZeroU32) = (NonZeroU32::new(200).unwrap(), NonZeroU32::new(1_000).unwrap());
 /// How often full buckets are looked for at most: a look goes through all of them.
 const SWEEP: Duration = Duration::from_millis(100);
 
@@ -96,10 +99,10 @@ impl<K: Hash + Eq> Limiter<K> {
 
 /// Where strangers come from: an address, or a network of 64 bits of IPv6, as one subscriber has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Network(Option<IpAddr>);
+pub(crate) struct Network(Option<IpAddr>);
 
 impl Network {
-    fn of(address: Option<IpAddr>) -> Self {
+    pub(crate) fn of(address: Option<IpAddr>) -> Self {
         Self(address.map(|address| match address.to_canonical() {
             IpAddr::V4(address) => IpAddr::V4(address),
             IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
@@ -112,6 +115,7 @@ impl Network {
 pub(crate) struct Rates {
     members: Mutex<Limiter<NodeId>>,
     strangers: Mutex<Limiter<Network>>,
+    pings: Mutex<Limiter<Network>>,
 }
 
 impl Rates {
@@ -121,6 +125,7 @@ impl Rates {
         Self {
             members: Mutex::new(Limiter::new(members, CAPACITY, now)),
             strangers: Mutex::new(Limiter::new(strangers, CAPACITY, now)),
+            pings: Mutex::new(Limiter::new(Rate::new(PINGS.0, PINGS.1), CAPACITY, now)),
         }
     }
 
@@ -136,6 +141,24 @@ impl Rates {
             }
             Caller::Stranger(_) => {
                 self.strangers.lock().unwrap_or_else(PoisonError::into_inner).take(Network::of(from), now)
+            }
+        }
+    }
+
+    /// Counts a ping of a speed test: those cost little, come close together, and are in no other count.
+    ///
+    /// # Errors
+    /// As [`Rates::take`].
+    pub(crate) fn take_ping(
+        &self,
+        caller: &Caller,
+        from: Option<IpAddr>,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        match caller {
+            Caller::Host => Ok(()),
+            Caller::Member(_) | Caller::Stranger(_) => {
+                self.pings.lock().unwrap_or_else(PoisonError::into_inner).take(Network::of(from), now)
             }
         }
     }

@@ -24,7 +24,7 @@ use warp::reply::Response;
 use crate::counters::Counters;
 use crate::error::{Result, ServerError};
 use crate::node::{Identity, Node, ServerLock};
-use crate::routes;
+use crate::routes::{self, Cut};
 
 mod crowd;
 mod door;
@@ -223,10 +223,12 @@ async fn serve(
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_PATIENCE);
     builder.max_buf_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS);
     let from = connection.from.clone();
+    let cut = Cut::default();
     let routes = TowerToHyperService::new(warp::service(routes));
     let service = hyper::service::service_fn(|mut request: hyper::Request<Incoming>| {
         let busy = place.begin();
         request.extensions_mut().insert(connection.clone());
+        request.extensions_mut().insert(cut.clone());
         let answer = routes.call(request);
         // On the heap, so that a connection that asks nothing takes little.
         Box::pin(
@@ -237,6 +239,7 @@ async fn serve(
     let ended = tokio::select! {
         ended = http.as_mut() => ended,
         () = place.lost() => return,
+        () = cut.asked() => return,
         () = closed(&mut closing) => {
             http.as_mut().graceful_shutdown();
             http.await

@@ -68,6 +68,8 @@ impl Node {
 pub(crate) enum Verb {
     /// See that the host is there, and what it is.
     Describe,
+    /// Measure how fast bytes come and go.
+    Measure,
     /// See the images and the runtimes.
     Look,
     /// List their own containers.
@@ -88,6 +90,7 @@ impl Verb {
     fn text(self) -> &'static str {
         match self {
             Self::Describe => "see what this host is",
+            Self::Measure => "measure this host",
             Self::Look => "see the images and runtimes of this host",
             Self::List => "list containers here",
             Self::Create => "create containers here",
@@ -101,14 +104,14 @@ impl Verb {
 
 /// Decides whether somebody may do something; `owner` is whose container it is about.
 ///
-/// The host may do everything. Members make containers and use their own. Anybody may see what the host is, and who
-/// proves a key may show a ticket.
+/// The host may do everything. Members make containers and use their own. Anybody may see what the host is and, within its
+/// budgets, measure it; who proves a key may show a ticket.
 ///
 /// # Errors
 /// [`ServerError::NotAllowed`].
 pub(crate) fn authorize(caller: &Caller, verb: Verb, owner: Option<NodeId>) -> Result<()> {
     let allowed = match (caller, verb) {
-        (Caller::Host, _) | (_, Verb::Describe) => true,
+        (Caller::Host, _) | (_, Verb::Describe | Verb::Measure) => true,
         (Caller::Member(member), Verb::Use) => owner == Some(member.id),
         (Caller::Member(_), Verb::Look | Verb::List | Verb::Create | Verb::Fetch) => true,
         (Caller::Member(_) | Caller::Stranger(Some(_)), Verb::Join) => true, // the ticket decides
@@ -148,6 +151,7 @@ mod tests {
         assert!(authorize(&stranger, Verb::Describe, None).is_ok());
         assert!(authorize(&stranger, Verb::Join, None).is_ok());
         assert!(authorize(&Caller::Stranger(None), Verb::Join, None).is_err());
+        assert!(authorize(&stranger, Verb::Measure, None).is_ok());
         for verb in [Verb::Look, Verb::List, Verb::Create, Verb::Use, Verb::Fetch, Verb::Administer] {
             assert!(authorize(&stranger, verb, None).is_err(), "{verb:?}");
         }

@@ -43,6 +43,10 @@ pub(crate) enum Failure {
     TooManyTunnels { limit: usize },
     #[error("{limit} watch what happens on this host at a time, and no more")]
     TooManyWatches { limit: usize },
+    #[error("{limit} tests of this host's throughput run at a time, and no more")]
+    TooManyTests { limit: u16, retry_after: Duration },
+    #[error("this host has been measured enough for now")]
+    MeasuredOut { retry_after: Duration },
     #[error("the request cannot be read")]
     Malformed,
     #[error("there are more requests than this host answers")]
@@ -54,6 +58,11 @@ pub(crate) enum Failure {
 impl Failure {
     pub(crate) fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Field { field: field.into(), message: message.into() }
+    }
+
+    /// Returns whether more was asked for than one caller gets: it may come as often as they like.
+    pub(crate) fn is_limit(&self) -> bool {
+        matches!(self, Self::TooFast { .. } | Self::TooManyTests { .. } | Self::MeasuredOut { .. })
     }
 
     /// Returns the status and what the client is told.
@@ -74,6 +83,8 @@ impl Failure {
             Self::TooManyExecs { .. }
             | Self::TooManyTunnels { .. }
             | Self::TooManyWatches { .. }
+            | Self::TooManyTests { .. }
+            | Self::MeasuredOut { .. }
             | Self::TooFast { .. } => (StatusCode::TOO_MANY_REQUESTS, ErrorCode::ResourceExhausted),
             Self::Gone => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Cancelled),
         };
@@ -84,10 +95,20 @@ impl Failure {
         let hint = match self {
             Self::NoRoute { .. } => Some("/openapi.json lists what there is".to_owned()),
             Self::TooFast { wait } => Some(format!("wait {}, and ask less often", Span(round_up(*wait)))),
+            Self::TooManyTests { .. } => {
+                Some("pings are always answered; `tests` in [server.measure] on the host".to_owned())
+            }
+            Self::MeasuredOut { .. } => {
+                Some("try again in a minute; the budgets are in [server.measure] on the host".to_owned())
+            }
             _ => None,
         };
         let retry_after_ms = match self {
-            Self::TooFast { wait } => Some(u32::try_from(round_up(*wait).as_millis()).unwrap_or(u32::MAX)),
+            Self::TooFast { wait: retry_after }
+            | Self::TooManyTests { retry_after, .. }
+            | Self::MeasuredOut { retry_after } => {
+                Some(u32::try_from(round_up(*retry_after).as_millis()).unwrap_or(u32::MAX))
+            }
             _ => None,
         };
         let message = self.to_string();

@@ -36,6 +36,7 @@ async fn metrics(state: Arc<State>, request: Request) -> Result<Response, Failur
     containers(&mut page, &state, &request.caller).await;
     requests(&mut page, &state);
     connections(&mut page, &state);
+    speedtests(&mut page, &state);
     let mut response = page.0.into_response();
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);
@@ -135,6 +136,15 @@ fn connections(page: &mut Page, state: &State) {
     page.sample("gx_sessions", &[("kind", &"tunnel")], tunnels);
     let watches = MAX_WATCHES - state.watches.available_permits();
     page.sample("gx_sessions", &[("kind", &"watch")], watches);
+}
+
+fn speedtests(page: &mut Page, state: &State) {
+    let [down, up] = state.counters.measured();
+    page.family("gx_speedtest_bytes_total", "counter", "Bytes that speed tests moved, as their clients see it.");
+    page.sample("gx_speedtest_bytes_total", &[("direction", &"down")], down);
+    page.sample("gx_speedtest_bytes_total", &[("direction", &"up")], up);
+    page.family("gx_speedtests", "gauge", "Speed tests that move bytes now.");
+    page.sample("gx_speedtests", &[], state.bulk.running());
 }
 
 /// A page of figures.

@@ -4,12 +4,13 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Buf;
 use futures_util::TryStreamExt;
 use futures_util::future::BoxFuture;
 use gx_core::api::REQUEST_ID;
+use gx_core::api::speedtest::MAX_SECONDS;
 use schemars::{Schema, SchemaGenerator};
 use tokio::sync::{Semaphore, watch};
 use warp::http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
@@ -23,6 +24,7 @@ use crate::node::Node;
 use crate::rates::Rates;
 
 mod answer;
+mod bulk;
 mod containers;
 mod events;
 mod exec;
@@ -34,6 +36,7 @@ mod openapi;
 mod request;
 mod runtimes;
 mod specs;
+mod speedtest;
 mod trail;
 mod trust;
 mod tunnel;
@@ -43,7 +46,7 @@ use request::{Body, Request, refuse_browsers, request_id};
 
 use trail::Trail;
 
-pub(crate) use request::Connection;
+pub(crate) use request::{Connection, Cut};
 
 /// Commands that run through this host at a time.
 const MAX_EXECS: usize = 256;
@@ -63,6 +66,10 @@ pub(crate) struct State {
     execs: Arc<Semaphore>,
     tunnels: Arc<Semaphore>,
     watches: Arc<Semaphore>,
+    bulk: Arc<bulk::Bulk>,
+    clock: speedtest::Clock,
+    /// How long one request of a speed test may take.
+    pub(crate) longest: Duration,
 }
 
 impl State {
@@ -71,9 +78,25 @@ impl State {
         let tunnels = Arc::new(Semaphore::new(MAX_TUNNELS));
         let watches = Arc::new(Semaphore::new(MAX_WATCHES));
         let config = node.server_config();
-        let rates = Rates::new(&config.rates, Instant::now());
+        let now = Instant::now();
+        let rates = Rates::new(&config.rates, now);
         let audit = Audit::new(node.data(), config.audit);
-        Arc::new(Self { node, closing, counters: Arc::default(), rates, audit, execs, tunnels, watches })
+        let longest = Duration::from_secs(MAX_SECONDS.into());
+        let (bulk, clock) = (bulk::Bulk::new(config.measure, now), speedtest::Clock::new(now));
+        let counters = Arc::default();
+        Arc::new(Self {
+            node,
+            closing,
+            counters,
+            rates,
+            audit,
+            execs,
+            tunnels,
+            watches,
+            bulk,
+            clock,
+            longest,
+        })
     }
 
     /// Returns the server's figures.
@@ -102,6 +125,8 @@ enum Takes {
     Json(SchemaOf),
     MaybeJson(SchemaOf),
     Tar,
+    /// Anything, of any type.
+    Bytes,
 }
 
 /// The answer to a request.
@@ -112,6 +137,10 @@ enum Gives {
     /// A stream; else of this type.
     Stream(&'static str),
     Text,
+    /// Bytes that mean nothing.
+    Bytes,
+    /// No body.
+    Nothing,
     WebSocket,
 }
 
@@ -141,6 +170,7 @@ fn table() -> impl Iterator<Item = &'static Route> {
         exec::ROUTES,
         tunnel::ROUTES,
         trust::ROUTES,
+        speedtest::ROUTES,
     ]
     .into_iter()
     .flatten()
@@ -165,15 +195,28 @@ pub(crate) fn all(state: Arc<State>) -> impl Filter<Extract = (Response,), Error
         .and(host)
         .and(socket)
         .and(warp::ext::optional::<Connection>())
+        .and(warp::ext::optional::<Cut>())
         .and(warp::body::stream())
-        .then(move |method: Method, path: warp::path::FullPath, query, headers, host, socket, from, body| {
-            let connection: Connection = Option::unwrap_or_default(from);
-            let caller = state.node.caller(connection.identity);
-            let (body, id) = (boxed(body), request_id(&headers));
-            let trail = Trail::begin(&state, id, caller.clone(), connection.from.clone());
-            let request = Request { caller, reference: String::new(), query, headers, body, socket, trail };
-            handle(state.clone(), method, path.as_str().to_owned(), host, connection, request)
-        })
+        .then(
+            move |method: Method,
+                  path: warp::path::FullPath,
+                  query,
+                  headers,
+                  host,
+                  socket,
+                  from,
+                  cut,
+                  body| {
+                let connection: Connection = Option::unwrap_or_default(from);
+                let caller = state.node.caller(connection.identity);
+                let (body, cut, id) = (boxed(body), Option::unwrap_or_default(cut), request_id(&headers));
+                let from = connection.address();
+                let trail = Trail::begin(&state, id, caller.clone(), connection.from.clone());
+                let reference = String::new();
+                let request = Request { caller, from, reference, query, headers, body, socket, cut, trail };
+                handle(state.clone(), method, path.as_str().to_owned(), host, connection, request)
+            },
+        )
         .recover(async |_: Rejection| {
             Ok::<_, Infallible>(Failure::Malformed.response(&request_id(&HeaderMap::new())))
         })
@@ -200,7 +243,9 @@ async fn handle(
             trail.leads_to(route, reference);
         }
         // Before anything else is done for who asks too often.
-        let taken = state.rates.take(&request.caller, connection.address(), Instant::now());
+        let is_ping = found.as_ref().is_ok_and(|(route, _)| speedtest::is_ping(route));
+        let take = if is_ping { Rates::take_ping } else { Rates::take };
+        let taken = take(&state.rates, &request.caller, request.from, Instant::now());
         taken.map_err(|wait| Failure::TooFast { wait })?;
         refuse_browsers(&request.headers, host.as_deref(), connection.identity)?;
         let (route, reference) = found?;

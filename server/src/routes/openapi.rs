@@ -65,6 +65,7 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         Takes::Json(schema) => body("application/json", schema(generator).into(), true),
         Takes::MaybeJson(schema) => body("application/json", schema(generator).into(), false),
         Takes::Tar => body("application/x-tar", json!({}), true),
+        Takes::Bytes => body("application/octet-stream", json!({}), false),
     }
     operation
 }
@@ -120,6 +121,8 @@ fn responses(route: &Route, generator: &mut SchemaGenerator) -> Value {
         }
         Gives::Stream(plain) => (200, json!({ *plain: {}, STREAM_TYPE: frames })),
         Gives::Text => (200, json!({ "text/plain": {} })),
+        Gives::Bytes => (200, json!({ "application/octet-stream": {} })),
+        Gives::Nothing => (200, json!({})),
         Gives::WebSocket => (101, json!({})),
     };
     let error = json!({ "application/json": { "schema": { "$ref": "#/components/schemas/ApiError" } } });

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use gx_core::IdempotencyKey;
 use gx_core::api::{IDEMPOTENCY_KEY, REQUEST_ID, STREAM_TYPE};
 use gx_core::stream::{Input, InputChunk, InputSender, input};
 use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
 use warp::http::HeaderMap;
 use warp::http::header::{ACCEPT, CONTENT_TYPE, ORIGIN};
 use warp::ws::Ws;
@@ -41,7 +43,7 @@ pub(crate) struct Connection {
 impl Connection {
     /// Returns the address it is from.
     pub(crate) fn address(&self) -> Option<IpAddr> {
-        self.from.parse().ok().map(|from: SocketAddr| from.ip())
+        self.from.parse().ok().map(|from: SocketAddr| from.ip().to_canonical())
     }
 }
 
@@ -51,10 +53,28 @@ impl Default for Connection {
     }
 }
 
+/// Ends a connection from within a request on it; whoever accepts it puts this among the extensions of each.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Cut(Arc<Notify>);
+
+impl Cut {
+    /// Has the connection ended at once.
+    pub(crate) fn cut(&self) {
+        self.0.notify_one();
+    }
+
+    /// Waits until the connection is to end.
+    pub(crate) async fn asked(&self) {
+        self.0.notified().await;
+    }
+}
+
 /// A request whose route is known.
 pub(crate) struct Request {
     /// Who asks.
     pub(crate) caller: Caller,
+    /// From which address, as far as that is known.
+    pub(crate) from: Option<IpAddr>,
     /// What the path has for `{id}`; empty on other paths.
     pub(crate) reference: String,
     pub(crate) query: String,
@@ -62,6 +82,8 @@ pub(crate) struct Request {
     pub(crate) body: Body,
     /// There if the request asks for a WebSocket.
     pub(crate) socket: Option<Ws>,
+    /// The end of its connection.
+    pub(crate) cut: Cut,
     /// What becomes of it.
     pub(crate) trail: Trail,
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use warp::http::StatusCode;
 
 use super::failure::Failure;
-use super::{Route, State};
+use super::{Route, State, speedtest};
 use crate::node::Caller;
 
 /// A request, and what became of it.
@@ -118,16 +118,17 @@ impl Track {
         self.noted().is_told = true;
         let code = failure.map(|failure| failure.api().1.code);
         code.into_iter().for_each(|code| self.state.counters.refused(code));
-        let is_limited = matches!(failure, Some(Failure::TooFast { .. }));
-        if is_limited {
+        if matches!(failure, Some(Failure::TooFast { .. })) {
             self.state.counters.limited(kind_of(&self.caller));
         }
         let entry = self.entry(code);
-        let is_read = self.noted().route.is_none_or(|(method, _)| method == "GET");
+        let is_read = |(method, path)| method == "GET" || speedtest::is_bulk(method, path);
+        let is_read = self.noted().route.is_none_or(is_read);
         let is_session = entry.status == StatusCode::SWITCHING_PROTOCOLS.as_u16();
         if is_read && code.is_none_or(|code| code == ErrorCode::Cancelled) && !is_session {
             return;
         }
+        let is_limited = failure.is_some_and(Failure::is_limit);
         // Whoever is refused as often as they like must not fill the logs.
         let is_told = match is_limited || entry.caller == CallerKind::Stranger {
             true => self.state.audit.record_if_bearable(entry),

@@ -77,6 +77,15 @@ const TABLE: &[(&str, &str, [Cell; 7])] = &[
     ("GET",    "/v1/members",                        [NO,    NO,  NO,    NO,   NO,   OK,  NO]),
     ("PUT",    "/v1/members/{id}",                   [NO,    NO,  NO,    NO,   NO,   OK,  NO]),
     ("DELETE", "/v1/members/{id}",                   [NO,    NO,  NO,    NO,   NO,   OK,  NO]),
+    ("GET",     "/speedtest/config",                  [OK,    OK,  OK,    OK,   OK,   OK,  OK]),
+    ("GET",     "/speedtest/ping",                    [OK,    OK,  OK,    OK,   OK,   OK,  OK]),
+    ("GET",     "/speedtest/down",                    [OK,    OK,  OK,    OK,   OK,   OK,  OK]),
+    ("POST",    "/speedtest/up",                      [OK,    OK,  OK,    OK,   OK,   OK,  OK]),
+    ("GET",     "/speedtest/getIP",                   [OK,    OK,  OK,    OK,   OK,   OK,  OK]),
+    ("GET",     "/garbage",                           [OK,    OK,  OK,    OK,   OK,   OK,  OK]),
+    ("GET",     "/empty",                             [OK,    OK,  OK,    OK,   OK,   OK,  OK]),
+    ("POST",    "/empty",                             [OK,    OK,  OK,    OK,   OK,   OK,  OK]),
+    ("GET",     "/getIP",                             [OK,    OK,  OK,    OK,   OK,   OK,  OK]),
 ];
 
 /// A host with everybody of the table on it.
@@ -142,6 +151,8 @@ impl Stage {
             })),
             ("POST", "/v1/invites") => plain("").json(&json!({ "addresses": ["lab.example"] })),
             ("PUT", "/v1/members/{id}") => plain("").json(&json!({ "name": "ann" })),
+            ("GET", "/garbage") => plain("?ckSize=1"),
+            ("POST", "/speedtest/up" | "/empty") => plain("").body(vec![0; 100_000]),
             _ => plain(""),
         }
     }

@@ -15,6 +15,7 @@ mod removal;
 mod rotation;
 mod routes;
 mod shipped;
+mod speedtest;
 mod strangers;
 mod trail;
 mod tunnel;

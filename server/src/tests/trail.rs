@@ -48,6 +48,14 @@ impl Served {
         self.send(Identity::Unknown, STRANGER, request).await
     }
 
+    /// Asks for a page of figures and returns the one of this name.
+    async fn figure(&self, name: &str) -> String {
+        let page = self.by_host(warp::test::request().path("/metrics")).await;
+        let page = String::from_utf8(page.body().to_vec()).unwrap();
+        let line = page.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("{name} is not in {page}")).trim().to_owned()
+    }
+
     /// Ends it and returns its audit log.
     fn log(self) -> (String, Vec<AuditEntry>) {
         let Self { state, host, _close } = self;
@@ -316,4 +324,45 @@ async fn figures_ask_the_engines_once_in_a_while() {
         served.by_stranger(get("/server_specs")).await;
     }
     assert_eq!(served.host.probe().calls("list"), before);
+}
+
+#[tokio::test]
+async fn speed_tests_do_not_fill_the_log_and_pings_are_in_no_count_of_requests() {
+    let host = Host::with(&["mock"], |config| {
+        config.server.rates.stranger_burst = 20.try_into().unwrap();
+        config.server.measure.stranger = gx_core::units::Size(3_000_000);
+    });
+    let served = Served::of(host.await);
+    let up = || warp::test::request().method("POST").path("/speedtest/up").body(vec![0; 100_000]);
+    let down = || warp::test::request().path("/speedtest/down?bytes=1000000");
+    for _ in 0..5 {
+        assert_eq!(served.by_stranger(up()).await.status(), StatusCode::OK);
+        assert_eq!(served.by_host(down()).await.status(), StatusCode::OK);
+    }
+    for _ in 0..100 {
+        let ping = warp::test::request().path("/speedtest/ping?n=1");
+        assert_eq!(served.by_stranger(ping).await.status(), StatusCode::OK);
+    }
+    for _ in 0..3 {
+        served.by_stranger(down()).await;
+    }
+    assert_eq!(served.by_stranger(down()).await.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(served.figure("gx_rate_limited_total{caller=\"stranger\"}").await, "0");
+    assert_eq!(served.figure("gx_speedtest_bytes_total{direction=\"up\"}").await, "500000");
+    assert_eq!(served.figure("gx_speedtest_bytes_total{direction=\"down\"}").await, "8000000");
+    let (_, entries) = served.log();
+    assert_eq!(entries.len(), 1, "the refusal alone: {entries:?}");
+    assert_eq!((entries[0].code, entries[0].allowed), (Some(ErrorCode::ResourceExhausted), false));
+}
+
+#[tokio::test]
+async fn pings_have_an_end_too() {
+    let served = Served::new().await;
+    let ping = async || served.by_stranger(warp::test::request().path("/speedtest/ping?n=1")).await.status();
+    let mut answered = 0;
+    while ping().await == StatusCode::OK {
+        answered += 1;
+        assert!(answered < 100_000, "they are bounded");
+    }
+    assert!(answered >= 1_000, "{answered}");
 }
