@@ -25,7 +25,16 @@ use crate::store::Store;
 use crate::trust::{self, Pin};
 
 /// The plugins that come with gx and are there without being named.
-pub(crate) const BUNDLED: [&str; 2] = ["docker", "podman"];
+const BUNDLED: [(&str, PluginKind); 3] = [
+    ("docker", PluginKind::Runtime),
+    ("podman", PluginKind::Runtime),
+    ("speedtest", PluginKind::Measurement),
+];
+
+/// Returns what a plugin is that comes with gx; `None` for all others.
+pub(crate) fn bundled_kind(name: &PluginName) -> Option<PluginKind> {
+    BUNDLED.iter().find(|(bundled, _)| *bundled == name.as_str()).map(|(_, kind)| *kind)
+}
 
 /// Where plugins are looked up.
 #[derive(Debug)]
@@ -122,7 +131,7 @@ impl Catalog {
 
     /// Returns all names there are, sorted.
     pub(crate) fn names(&self) -> BTreeSet<PluginName> {
-        let bundled = BUNDLED.iter().map(|name| name.parse().expect("a plugin's name"));
+        let bundled = BUNDLED.iter().map(|(name, _)| name.parse().expect("a plugin's name"));
         let mut names: BTreeSet<PluginName> = bundled.filter(|name| self.bundled(name).is_some()).collect();
         names.extend(self.options.config.keys().cloned());
         names.extend(self.lock().plugins.keys().cloned());
@@ -145,12 +154,14 @@ impl Catalog {
         let config = self.options.config.get(name);
         let installed = lock.plugins.get(name);
         let (origin, file) = self.candidate(name, &lock);
-        let named = config.is_some() || installed.is_some() || BUNDLED.contains(&name.as_str());
+        let named = config.is_some() || installed.is_some() || bundled_kind(name).is_some();
         if !named || (config.is_none() && file.path().is_none()) {
             return None;
         }
-        let kind =
-            config.map(|config| config.kind).or(installed.map(|plugin| plugin.kind)).unwrap_or_default();
+        let configured = config.map(|config| config.kind).or(installed.map(|plugin| plugin.kind));
+        // What a bundled file is need not be said: its table may be there for another key.
+        let bundled = bundled_kind(name).filter(|_| origin == Origin::Bundled);
+        let kind = bundled.or(configured).unwrap_or_default();
         let isolation = config.and_then(|config| config.isolation).unwrap_or(match origin {
             Origin::Bundled => Isolation::Inline,
             Origin::Installed | Origin::Configured => Isolation::Process,

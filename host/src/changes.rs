@@ -4,7 +4,7 @@ use std::path::Path;
 
 use gx_core::PluginName;
 
-use crate::catalog::{BUNDLED, Candidate, Disabled, Entry};
+use crate::catalog::{Candidate, Disabled, Entry, bundled_kind};
 use crate::error::HostError;
 use crate::registry::PluginHost;
 use crate::report::{Inspection, Origin, Verified};
@@ -29,7 +29,7 @@ impl PluginHost {
     /// Those of [`inspect`](PluginHost::inspect); `Untrusted` for another content than the expected one, or a file
     /// others may write to where none is expected; `Bundled`; `Installed`; `Io`, and then nothing has changed.
     pub fn install(&self, file: &Path, sha256: Option<&str>) -> Result<InstalledPlugin, HostError> {
-        self.catalog.store.install(file, sha256, |name| BUNDLED.contains(&name.as_str()))
+        self.catalog.store.install(file, sha256, |name| bundled_kind(name).is_some())
     }
 
     /// Replaces an installed plugin by another file of the same name. A running gx keeps what it has loaded.

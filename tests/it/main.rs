@@ -23,6 +23,7 @@
 //! | `gpus` | GPUs in the specs and in containers, on both engines, with imaginary hardware |
 //! | `imaginary` | that hardware: a stub of NVML, and engines that hand its GPUs over |
 //! | `ports` | ports of containers are published as it is asked for, or refused |
+//! | `speedtest` | a host is measured through the loaded plugin |
 //! | `ssh` | containers are entered by OpenSSH's own client, and nobody else is told the secrets |
 //! | `clients` | rsync, sftp, Ansible and forwarded ports; crowds and killed sessions keep nobody out |
 //! | `editors` | the steps of an editor that works over SSH: a script, a server, a SOCKS proxy |
@@ -56,6 +57,7 @@ mod readme;
 mod roads;
 mod runtimes;
 mod schemathesis;
+mod speedtest;
 mod ssh;
 mod stranger;
 mod support;

@@ -31,8 +31,8 @@ pub(crate) fn installation() -> &'static Path {
         let lock = std::fs::File::create(place.join("lock")).expect("a file can be made");
         lock.lock().expect("a file can be locked");
         install_if_newer(Path::new(env!("CARGO_BIN_EXE_gx")), &place.join("bin/gx"));
-        for engine in ENGINES {
-            install_if_newer(&plugin_file(engine), &place.join(format!("lib/gx/libgx_plugin_{engine}.so")));
+        for name in ENGINES.into_iter().chain(["speedtest"]) {
+            install_if_newer(&plugin_file(name), &place.join(format!("lib/gx/libgx_plugin_{name}.so")));
         }
         place
     })

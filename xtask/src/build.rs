@@ -3,7 +3,7 @@
 use crate::shell::{self, Result, cargo};
 
 /// The plugins that come with gx.
-pub(crate) const PLUGINS: [&str; 2] = ["docker", "podman"];
+pub(crate) const PLUGINS: [&str; 3] = ["docker", "podman", "speedtest"];
 
 /// Builds gx and its plugins; `arguments` are cargo's, as `--release` and what else is to be built.
 ///

@@ -183,6 +183,23 @@ async fn bundled_runtimes_are_there_without_being_named_and_others_are_not() {
 }
 
 #[tokio::test]
+async fn a_bundled_measurement_is_one_whatever_else_its_table_says() {
+    let place = place();
+    let text = text("speedtest").replace("runtime", "measurement");
+    place.write("lib/libgx_plugin_speedtest.so", &library(&text, (1, 0)));
+    for config in
+        ["", "[plugins.speedtest]\nisolation = \"process\"\n[plugins.speedtest.config]\nsocket = \"x\"\n"]
+    {
+        let host = place.open(config);
+        assert_eq!((host.runtime_names(), host.measurement_names()), (vec![], vec![name("speedtest")]));
+        let told = report(&host, "speedtest");
+        assert_eq!((told.kind, told.state), (PluginKind::Measurement, PluginState::Declared), "{told:?}");
+        let error = host.runtime(&name("speedtest")).await.err().unwrap();
+        assert!(matches!(error, HostError::WrongKind { .. }), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn uses_at_a_time_load_once() {
     static LOADS: AtomicU32 = AtomicU32::new(0);
     let place = place();

@@ -1,13 +1,14 @@
-//! `gx plugin run`: calls one method of a runtime by hand, with its body as JSON.
+//! `gx plugin run`: calls one method of a plugin by hand, with its body as JSON.
 
 use std::sync::Arc;
 
 use clap::Args;
 use clap_complete::ArgValueCandidates;
 use gx_core::config::closest;
+use gx_core::measurement::Measurement;
 use gx_core::plugin::method::{
-    CreateArgs, EventsArgs, ExecArgs, IdArgs, ImageArgs, ListArgs, LogsArgs, NetworkArgs, PullArgs,
-    RemoveArgs, RuntimeMethod, SignalArgs, StatsArgs, StopArgs,
+    CreateArgs, EventsArgs, ExecArgs, IdArgs, ImageArgs, LatencyArgs, ListArgs, LogsArgs, MeasurementMethod,
+    NetworkArgs, PullArgs, RemoveArgs, RuntimeMethod, SignalArgs, StatsArgs, StopArgs, ThroughputArgs,
 };
 use gx_core::runtime::RuntimeError;
 use gx_core::stream::{Input, Items, Kind as ItemKind, Output, pipe};
@@ -26,6 +27,7 @@ Examples:
   gx plugin run docker health
   gx plugin run docker inspect '{\"id\": \"3f2a…\"}'
   gx plugin run podman list
+  gx plugin run speedtest latency '{\"target\": {\"address\": \"127.0.0.1:7467\", \"plain\": true}}'
 
 What it streams comes first, one line of JSON each; the answer is the last line.";
 
@@ -36,7 +38,7 @@ pub struct RunArgs {
     /// The plugin's name
     #[arg(value_name = "NAME", add = ArgValueCandidates::new(names))]
     pub name: PluginName,
-    /// The method, as in the trait `Runtime`
+    /// The method, as in the trait `Runtime` or `Measurement`
     #[arg(value_name = "METHOD")]
     pub method: String,
     /// The method's body
@@ -45,31 +47,80 @@ pub struct RunArgs {
 }
 
 pub(crate) async fn run(args: RunArgs, context: &Context<'_>) -> Result {
-    let method = method(&args.method)?;
     let body = serde_json::from_str(&args.body).map_err(|error| {
         CliError::usage(format!("the body is not JSON: {error}"))
             .hint("quote it for the shell, as in '{\"id\": \"…\"}'")
     })?;
     let plugins = context.plugins()?;
-    let runtime = plugins.runtime(&args.name).await?;
+    let called = if plugins.measurement_names().contains(&args.name) {
+        let method = measuring(&args.method)?;
+        let measurement = plugins.measurement(&args.name).await?;
+        Called::Measurement(measurement, method)
+    } else {
+        let method = running(&args.method)?;
+        Called::Runtime(plugins.runtime(&args.name).await?, method)
+    };
     context.at_end(async move { plugins.shutdown().await });
     let (output, items) = pipe(0);
-    let (answer, shown) = tokio::join!(call(runtime, method, body, output), show(items, context.out));
+    let answered = async {
+        match called {
+            Called::Runtime(runtime, method) => call(runtime, method, body, output).await,
+            Called::Measurement(measurement, method) => measure(measurement, method, body, output).await,
+        }
+    };
+    let (answer, shown) = tokio::join!(answered, show(items, context.out));
     let answer = answer?;
     shown?;
     context.out.item(&Line(answer))
 }
 
-fn method(name: &str) -> Result<RuntimeMethod> {
-    let all = || RuntimeMethod::ALL.iter().map(|method| method.name());
+/// What is called.
+enum Called {
+    Runtime(Arc<dyn Runtime>, RuntimeMethod),
+    Measurement(Arc<dyn Measurement>, MeasurementMethod),
+}
+
+fn running(name: &str) -> Result<RuntimeMethod> {
     let found = RuntimeMethod::ALL.iter().find(|method| method.name() == name);
-    found.copied().ok_or_else(|| {
-        let told = CliError::usage(format!("a runtime has no method `{}`", clean::line(name)));
-        match closest(name, all()) {
-            Some(near) => told.hint(format!("did you mean `{near}`?")),
-            None => told.hint(format!("it is one of: {}", all().collect::<Vec<_>>().join(", "))),
+    found
+        .copied()
+        .ok_or_else(|| unknown("runtime", name, RuntimeMethod::ALL.iter().map(|method| method.name())))
+}
+
+fn measuring(name: &str) -> Result<MeasurementMethod> {
+    let found = MeasurementMethod::ALL.iter().find(|method| method.name() == name);
+    let all = MeasurementMethod::ALL.iter().map(|method| method.name());
+    found.copied().ok_or_else(|| unknown("measurement", name, all))
+}
+
+fn unknown(kind: &str, name: &str, all: impl Iterator<Item = &'static str> + Clone) -> CliError {
+    let told = CliError::usage(format!("a {kind} has no method `{}`", clean::line(name)));
+    match closest(name, all.clone()) {
+        Some(near) => told.hint(format!("did you mean `{near}`?")),
+        None => told.hint(format!("it is one of: {}", all.collect::<Vec<_>>().join(", "))),
+    }
+}
+
+async fn measure(
+    measurement: Arc<dyn Measurement>,
+    method: MeasurementMethod,
+    body: Value,
+    out: Output,
+) -> Result<Value> {
+    use MeasurementMethod as M;
+    match method {
+        M::Capabilities => answer(measurement.capabilities().await),
+        M::Health => answer(measurement.health().await),
+        M::Latency => answer(measurement.latency(read::<LatencyArgs>(body)?.target).await),
+        M::Download => {
+            let ThroughputArgs { target, budget } = read(body)?;
+            answer(measurement.download(target, budget, out).await)
         }
-    })
+        M::Upload => {
+            let ThroughputArgs { target, budget } = read(body)?;
+            answer(measurement.upload(target, budget, out).await)
+        }
+    }
 }
 
 async fn call(runtime: Arc<dyn Runtime>, method: RuntimeMethod, body: Value, out: Output) -> Result<Value> {
@@ -160,8 +211,10 @@ mod tests {
 
     #[test]
     fn a_method_is_known_or_near_to_one() {
-        assert_eq!(method("inspect").unwrap(), RuntimeMethod::Inspect);
-        assert_eq!(method("inspct").unwrap_err().hints, ["did you mean `inspect`?"]);
-        assert!(method("quux").unwrap_err().hints[0].contains("capabilities"));
+        assert_eq!(running("inspect").unwrap(), RuntimeMethod::Inspect);
+        assert_eq!(running("inspct").unwrap_err().hints, ["did you mean `inspect`?"]);
+        assert!(running("quux").unwrap_err().hints[0].contains("capabilities"));
+        assert_eq!(measuring("download").unwrap(), MeasurementMethod::Download);
+        assert_eq!(measuring("latencies").unwrap_err().hints, ["did you mean `latency`?"]);
     }
 }
