@@ -6,6 +6,7 @@ mod plugin;
 mod report;
 mod runtime;
 mod sample;
+mod speed;
 
 use clap::Subcommand;
 
@@ -22,6 +23,8 @@ pub(crate) enum Bench {
     Plugin,
     /// The table of servers: merging, memory, and ten thousand of them exchanging tables
     Peers,
+    /// The speed test, against iperf3: on loopback and on links of a known rate
+    Speed(speed::SpeedArgs),
 }
 
 /// Measures, prints the table, and writes it into docs/benchmarks.md.
@@ -34,5 +37,6 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Access(args) => access::run(args),
         Bench::Plugin => plugin::run(),
         Bench::Peers => peers::run(),
+        Bench::Speed(args) => speed::run(args),
     }
 }

@@ -70,6 +70,17 @@ pub(crate) const DESKTOP: &[Need] = &[Need {
     why: "makes the base of the desktop's image: no registry is needed",
 }];
 
+/// What the speed test is compared with, and on.
+pub(crate) const SPEED: &[Need] = &[
+    Need { found_as: &["iperf3"], packages: &["iperf3"], why: "measures the same link in its own way" },
+    Need { found_as: &["tc"], packages: &["iproute2"], why: "makes links of a known rate" },
+    Need {
+        found_as: &["ping"],
+        packages: &["iputils-ping"],
+        why: "measures the same round trips in its own way",
+    },
+];
+
 /// What looks at a desktop as its users do.
 pub(crate) const VIEWERS: &[Need] = &[
     Need {
