@@ -140,7 +140,11 @@ fn connections(page: &mut Page, state: &State) {
 
 fn speedtests(page: &mut Page, state: &State) {
     let [down, up] = state.counters.measured();
-    page.family("gx_speedtest_bytes_total", "counter", "Bytes that speed tests moved, as their clients see it.");
+    page.family(
+        "gx_speedtest_bytes_total",
+        "counter",
+        "Bytes that speed tests moved, as their clients see it.",
+    );
     page.sample("gx_speedtest_bytes_total", &[("direction", &"down")], down);
     page.sample("gx_speedtest_bytes_total", &[("direction", &"up")], up);
     page.family("gx_speedtests", "gauge", "Speed tests that move bytes now.");

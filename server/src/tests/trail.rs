@@ -330,7 +330,7 @@ async fn figures_ask_the_engines_once_in_a_while() {
 async fn speed_tests_do_not_fill_the_log_and_pings_are_in_no_count_of_requests() {
     let host = Host::with(&["mock"], |config| {
         config.server.rates.stranger_burst = 20.try_into().unwrap();
-        config.server.measure.stranger = gx_core::units::Size(3_000_000);
+        config.server.measure.stranger = gx_core::units::Size(1_500_000);
     });
     let served = Served::of(host.await);
     let up = || warp::test::request().method("POST").path("/speedtest/up").body(vec![0; 100_000]);
@@ -343,13 +343,11 @@ async fn speed_tests_do_not_fill_the_log_and_pings_are_in_no_count_of_requests()
         let ping = warp::test::request().path("/speedtest/ping?n=1");
         assert_eq!(served.by_stranger(ping).await.status(), StatusCode::OK);
     }
-    for _ in 0..3 {
-        served.by_stranger(down()).await;
-    }
+    assert_eq!(served.by_stranger(down()).await.status(), StatusCode::OK);
     assert_eq!(served.by_stranger(down()).await.status(), StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(served.figure("gx_rate_limited_total{caller=\"stranger\"}").await, "0");
     assert_eq!(served.figure("gx_speedtest_bytes_total{direction=\"up\"}").await, "500000");
-    assert_eq!(served.figure("gx_speedtest_bytes_total{direction=\"down\"}").await, "8000000");
+    assert_eq!(served.figure("gx_speedtest_bytes_total{direction=\"down\"}").await, "6000000");
     let (_, entries) = served.log();
     assert_eq!(entries.len(), 1, "the refusal alone: {entries:?}");
     assert_eq!((entries[0].code, entries[0].allowed), (Some(ErrorCode::ResourceExhausted), false));
