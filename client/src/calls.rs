@@ -1,5 +1,6 @@
 //! One method for each endpoint.
 
+use gx_core::api::speedtest::{self, SpeedtestToken};
 use gx_core::api::{
     BuildQuery, ContainerInfo, ContainerList, CreateRequest, ExtendRequest, IDEMPOTENCY_KEY, ImageInfo,
     ImageList, PullBody, RuntimeStatus, ServerSpecs, path,
@@ -56,6 +57,14 @@ impl Client {
     /// Any [`ClientError`].
     pub async fn show(&self, reference: &str) -> Result<ContainerInfo> {
         self.json(self.http.get(self.container_url(reference, ""))).await
+    }
+
+    /// Returns a token by which a program without this node's key may measure the host for this node.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn speedtest_token(&self) -> Result<SpeedtestToken> {
+        self.json(self.http.post(self.url(speedtest::TOKEN))).await
     }
 
     /// Starts a container that is not running.

@@ -37,6 +37,7 @@ pub struct Client {
     base: Url,
     address: String,
     trust: Trust,
+    node: Option<NodeId>,
 }
 
 /// How it is known who the host is.
@@ -81,7 +82,7 @@ impl Client {
             Address::Node(node, endpoint) => (Self::to_node(endpoint, *node, key), None),
             Address::Bare(endpoint) => {
                 let (node, first_met) = meet(endpoint, known).await?;
-                (Self::new(endpoint, Trust::Met(Connector::to_node(node, key))), first_met)
+                (Self::new(endpoint, Some(node), Trust::Met(Connector::to_node(node, key))), first_met)
             }
         };
         Ok(Opened { client, first_met })
@@ -89,15 +90,15 @@ impl Client {
 
     /// Makes a client of this node, as the node with this key; nothing is sent yet.
     pub fn to_node(endpoint: &Endpoint, node: NodeId, key: &NodeKey) -> Self {
-        Self::new(endpoint, Trust::Named(Connector::to_node(node, key)))
+        Self::new(endpoint, Some(node), Trust::Named(Connector::to_node(node, key)))
     }
 
     /// Makes a client without encryption; nothing is sent yet. Only for a host on this machine.
     pub fn plain(endpoint: &Endpoint) -> Self {
-        Self::new(endpoint, Trust::Plain)
+        Self::new(endpoint, None, Trust::Plain)
     }
 
-    fn new(endpoint: &Endpoint, trust: Trust) -> Self {
+    fn new(endpoint: &Endpoint, node: Option<NodeId>, trust: Trust) -> Self {
         let address = endpoint.to_string();
         let mut builder = reqwest::Client::builder()
             .connect_timeout(CONNECT)
@@ -118,12 +119,17 @@ impl Client {
             }
         };
         let base = Url::parse(&format!("{scheme}://{address}")).expect("an endpoint is part of a URL");
-        Self { http: builder.build().expect("the settings fit together"), base, address, trust }
+        Self { http: builder.build().expect("the settings fit together"), base, address, trust, node }
     }
 
     /// Returns the host's address, with the port.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Returns the node that it speaks with, and with no other; `None` without TLS, where nobody proves anything.
+    pub fn node(&self) -> Option<NodeId> {
+        self.node
     }
 
     fn url(&self, path: &str) -> Url {

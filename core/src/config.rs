@@ -52,11 +52,14 @@ pub struct ClientConfig {
     /// A file with public keys, as in `authorized_keys`, that may log in to every container made; beside gx's own key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ssh_key: Option<PathBuf>,
+    /// The plugin that measures hosts; without it the bundled `speedtest`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub measurement: Option<PluginName>,
 }
 
 impl Default for ClientConfig {
     fn default() -> Self {
-        Self { runtime: None, on: "local".to_owned(), ssh_key: None }
+        Self { runtime: None, on: "local".to_owned(), ssh_key: None, measurement: None }
     }
 }
 

@@ -11,7 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{ParseIdError, Timestamp};
 use crate::runtime::{Health, Result, RuntimeError};
+use crate::secret::Secret;
 use crate::stream::Output;
+
+mod peer;
+
+pub use peer::{Direction, LoadedRoundTrips, PeerReport, RoundTrips, Scope, Step, measure_peer};
 
 /// A way of measuring a peer from the client's side.
 #[async_trait]
@@ -73,6 +78,10 @@ pub struct Target {
     /// Speaks without TLS.
     #[serde(default)]
     pub plain: bool,
+    /// The peer's own word for whom it is measured, so that their budget pays. It is good for a short time and nothing
+    /// else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Secret>,
 }
 
 /// How much a measurement of throughput may take, and how closely it looks.
@@ -251,8 +260,10 @@ pub enum Stop {
     Error,
 }
 
-/// How much an estimate is worth.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+/// How much an estimate is worth; the highest comes first.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Confidence {
     /// The rate was steady.

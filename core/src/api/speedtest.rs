@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::measurement::Sample;
+use crate::secret::Secret;
 
 /// The name of the protocol, with its version.
 pub const PROTOCOL: &str = "gx-speedtest/1";
@@ -24,6 +25,18 @@ pub const DOWN: &str = "/speedtest/down";
 pub const UP: &str = "/speedtest/up";
 /// `GET`: an [`Address`].
 pub const GET_IP: &str = "/speedtest/getIP";
+
+/// `POST`: a [`SpeedtestToken`]. `GET` [`DOWN`] and `POST` [`UP`] take it as `authorization: Bearer TOKEN`.
+pub const TOKEN: &str = "/speedtest/token";
+
+/// By which a program without the caller's key may measure a host for the caller.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SpeedtestToken {
+    /// The token.
+    pub token: Secret,
+    /// How long it is good, in seconds.
+    pub seconds: u32,
+}
 
 /// What a host lets itself be measured with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
