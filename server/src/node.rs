@@ -41,6 +41,7 @@ mod install;
 mod lease;
 mod lock;
 mod make;
+mod measure;
 mod members;
 mod names;
 mod network;

@@ -47,6 +47,8 @@ pub(crate) enum Failure {
     TooManyTests { limit: u16, retry_after: Duration },
     #[error("this host has been measured enough for now")]
     MeasuredOut { retry_after: Duration },
+    #[error("the token is not one of this host, or is over")]
+    Token,
     #[error("the request cannot be read")]
     Malformed,
     #[error("there are more requests than this host answers")]
@@ -86,6 +88,7 @@ impl Failure {
             | Self::TooManyTests { .. }
             | Self::MeasuredOut { .. }
             | Self::TooFast { .. } => (StatusCode::TOO_MANY_REQUESTS, ErrorCode::ResourceExhausted),
+            Self::Token => (StatusCode::UNAUTHORIZED, ErrorCode::Unauthenticated),
             Self::Gone => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Cancelled),
         };
         let field = match self {
@@ -95,6 +98,7 @@ impl Failure {
         let hint = match self {
             Self::NoRoute { .. } => Some("/openapi.json lists what there is".to_owned()),
             Self::TooFast { wait } => Some(format!("wait {}, and ask less often", Span(round_up(*wait)))),
+            Self::Token => Some("ask this host for another at /speedtest/token".to_owned()),
             Self::TooManyTests { .. } => {
                 Some("pings are always answered; `tests` in [server.measure] on the host".to_owned())
             }

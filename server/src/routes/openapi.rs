@@ -11,7 +11,7 @@ use warp::reply::Response;
 
 use super::failure::Failure;
 use super::request::Request;
-use super::{Gives, Route, SchemaOf, State, Takes, answer, handler, schema, table};
+use super::{Gives, Route, SchemaOf, State, Takes, answer, handler, schema, speedtest, table};
 use crate::node::{Verb, authorize};
 
 pub(super) const ROUTES: &[Route] = &[Route {
@@ -159,6 +159,8 @@ const OF_RUNTIMES: Errors = &[
 ];
 /// Of what fetches from a registry.
 const OF_REGISTRIES: Errors = &[(401, "The registry wants another login.")];
+/// Of tests of throughput.
+const OF_TESTS: Errors = &[(401, "The token is not one of this host, or is over.")];
 /// Of WebSockets.
 const OF_SOCKETS: Errors = &[(426, "The request asks for no WebSocket.")];
 
@@ -171,6 +173,7 @@ fn errors(route: &Route) -> impl Iterator<Item = &'static (u16, &'static str)> {
         when(!matches!(route.takes, Takes::Nothing), OF_BODIES),
         when(route.path.starts_with("/v1/"), OF_RUNTIMES),
         when(fetches && route.method == "POST", OF_REGISTRIES),
+        when(speedtest::is_bulk(route.method, route.path), OF_TESTS),
         when(matches!(route.gives, Gives::WebSocket), OF_SOCKETS),
     ]
     .into_iter()

@@ -4,18 +4,19 @@
 //! this machine's memory. What comes is counted and dropped. Nothing is ever built in memory.
 
 use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use gx_core::api::speedtest::{
     self as api, Address, DownQuery, MAX_BYTES, MAX_SECONDS, MAX_STREAMS, Pong, Received, SpeedtestConfig,
+    SpeedtestToken,
 };
 use gx_core::measurement::{Millis, Sample};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::task::AbortHandle;
-use warp::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
+use warp::http::header::{AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
 use warp::http::{HeaderValue, StatusCode};
 use warp::reply::{Reply, Response};
 
@@ -63,6 +64,15 @@ pub(super) const ROUTES: &[Route] = &[
         takes: Takes::Bytes,
         gives: Gives::Json(200, schema::<Received>),
         handler: handler!(up),
+    },
+    Route {
+        method: "POST",
+        path: api::TOKEN,
+        about: "A token by which a program without the caller's key may measure this host for the caller.",
+        query: None,
+        takes: Takes::Nothing,
+        gives: Gives::Json(200, schema::<SpeedtestToken>),
+        handler: handler!(token),
     },
     Route {
         method: "GET",
@@ -116,9 +126,9 @@ pub(super) fn is_ping(route: &Route) -> bool {
     route.method == "GET" && [api::PING, "/empty"].contains(&route.path)
 }
 
-/// Returns whether a route moves bytes that mean nothing: they change nothing, whatever the method.
+/// Returns whether a route is of a test that moves bytes: it changes nothing, whatever the method.
 pub(super) fn is_bulk(method: &str, path: &str) -> bool {
-    matches!((method, path), (_, api::DOWN | api::UP | "/garbage") | ("POST", "/empty"))
+    matches!((method, path), (_, api::DOWN | api::UP | api::TOKEN | "/garbage") | ("POST", "/empty"))
 }
 
 /// The random bytes that are sent again and again. More than fits a compressor's window, less than a CPU's cache.
@@ -174,6 +184,11 @@ async fn ping(_: Arc<State>, request: Request) -> Result<Response, Failure> {
     Ok(fresh(json(StatusCode::OK, &Pong { n })))
 }
 
+async fn token(state: Arc<State>, request: Request) -> Result<Response, Failure> {
+    authorize(&request.caller, Verb::Measure, None)?;
+    Ok(fresh(json(StatusCode::OK, &state.node.speedtest_token(&request.caller, SystemTime::now()))))
+}
+
 async fn get_ip(_: Arc<State>, request: Request) -> Result<Response, Failure> {
     authorize(&request.caller, Verb::Describe, None)?;
     let address = request.from.map(|address| address.to_string()).unwrap_or_default();
@@ -217,9 +232,17 @@ async fn swallow(state: Arc<State>, mut request: Request) -> Result<Response, Fa
 
 /// Begins this request's part of a test.
 fn begin(state: &State, request: &Request, test: &str) -> Result<Part, Failure> {
-    authorize(&request.caller, Verb::Measure, None)?;
+    let caller = match request.headers.get(AUTHORIZATION) {
+        None => request.caller.clone(),
+        Some(shown) => {
+            let token = shown.to_str().ok().and_then(|shown| shown.strip_prefix("Bearer "));
+            let caller = token.and_then(|token| state.node.caller_by_token(token, SystemTime::now()));
+            caller.ok_or(Failure::Token)?
+        }
+    };
+    authorize(&caller, Verb::Measure, None)?;
     word("test", test)?;
-    state.bulk.begin(Payer::of(&request.caller, request.from), test, Instant::now())
+    state.bulk.begin(Payer::of(&caller, request.from), test, Instant::now())
 }
 
 fn send(state: &State, request: &Request, test: &str, bytes: u64) -> Result<Response, Failure> {

@@ -2,7 +2,9 @@
 
 use gx_core::ErrorCode;
 use gx_core::api::ApiError;
-use gx_core::api::speedtest::{Address, MAX_BYTES, MAX_STREAMS, Pong, Received, SpeedtestConfig};
+use gx_core::api::speedtest::{
+    Address, MAX_BYTES, MAX_STREAMS, Pong, Received, SpeedtestConfig, SpeedtestToken,
+};
 use gx_core::units::Size;
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,6 +127,26 @@ async fn a_stranger_has_a_budget_and_pings_have_none() {
     }
     assert_eq!(send(&state, Identity::Unknown, get("/speedtest/ping?n=1")).await.status(), StatusCode::OK);
     assert_eq!(send(&state, Identity::ThisMachine, down()).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_token_makes_whoever_shows_it_pay_as_who_was_given_it() {
+    let host = Host::with(&["mock"], |config| config.server.measure.stranger = Size(1_000_000)).await;
+    let state = state(&host);
+    let down = || get("/speedtest/down?bytes=1000000");
+    let given = send(&state, Identity::ThisMachine, get("/speedtest/token").method("POST")).await;
+    let given: SpeedtestToken = serde_json::from_slice(given.body()).unwrap();
+    let bearer = format!("Bearer {}", given.token.reveal());
+    for _ in 0..3 {
+        let answer = send(&state, Identity::Unknown, down().header("authorization", &bearer)).await;
+        assert_eq!(answer.status(), StatusCode::OK, "the host has no budget");
+    }
+    assert_eq!(send(&state, Identity::Unknown, down()).await.status(), StatusCode::OK);
+    assert_eq!(send(&state, Identity::Unknown, down()).await.status(), StatusCode::TOO_MANY_REQUESTS);
+    for bad in ["Bearer x", "Basic eA==", "Bearer "] {
+        let answer = send(&state, Identity::ThisMachine, down().header("authorization", bad)).await;
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{bad}");
+    }
 }
 
 /// A server on a port of its own.
