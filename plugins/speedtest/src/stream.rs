@@ -80,7 +80,7 @@ async fn download(
 ) -> Result<Head, Fault> {
     let asked = test.meter.left().clamp(1, MAX_BYTES);
     let path = format!("{DOWN}?bytes={asked}&test={}&n={}", test.id, nonce());
-    connection.writer.head("GET", &path, "").await?;
+    connection.writer.head("GET", &path, &authorization(&test.target)).await?;
     let head = connection.reader.head().await?;
     head.expect_ok()?;
     if head.cached {
@@ -92,7 +92,11 @@ async fn download(
         None => return Err(Fault::Garbage("it has no length")),
     };
     while left > 0 {
-        let read = connection.reader.body(buffer, left).await?;
+        let may = left.min(test.meter.left());
+        if may == 0 {
+            return std::future::pending().await; // the test is over, and ends this
+        }
+        let read = connection.reader.body(buffer, may).await?;
         if read == 0 {
             return Err(Fault::Broken(io::ErrorKind::UnexpectedEof.into()));
         }
@@ -103,6 +107,13 @@ async fn download(
         }
     }
     Ok(head)
+}
+
+/// Returns the header line by which the peer knows who pays; it made the word itself, which may be anything.
+fn authorization(target: &Target) -> String {
+    let is_word = |text: &&str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_~+/=".contains(&b));
+    let token = target.token.as_ref().map(|token| token.reveal()).filter(is_word);
+    token.map_or(String::new(), |token| format!("authorization: Bearer {token}\r\n"))
 }
 
 /// Sends until it is told to stop or something goes wrong, and returns what the peer says of it.
@@ -136,9 +147,10 @@ async fn upload(
     sent: &AtomicU64,
 ) -> Result<(Head, Received), Fault> {
     let path = format!("{UP}?test={}", test.id);
-    let more = "transfer-encoding: chunked\r\ncontent-type: application/octet-stream\r\n";
+    let more = "transfer-encoding: chunked\r\ncontent-type: application/octet-stream\r\n".to_owned();
+    let more = more + &authorization(&test.target);
     let Connection { reader, writer, .. } = connection;
-    writer.head("POST", &path, more).await?;
+    writer.head("POST", &path, &more).await?;
     let mut writing = pin!(write(test, writer, sent));
     let mut answering = pin!(answer(reader));
     let wrote = tokio::select! {
@@ -160,9 +172,11 @@ async fn answer(reader: &mut Reader) -> Result<(Head, Received), Fault> {
 async fn write(test: &mut Test, writer: &mut Writer, sent: &AtomicU64) -> io::Result<()> {
     let mut chunks = Chunks::default();
     while !*test.stopped.borrow() && chunks.payload() < UPLOAD {
+        let next = chunks.next();
+        let may = usize::try_from(test.meter.left()).unwrap_or(usize::MAX).min(next.len());
         let wrote = tokio::select! {
-            wrote = writer.wire.write(chunks.next()) => wrote?,
-            _ = test.stopped.changed() => break,
+            wrote = writer.wire.write(&next[..may]), if may > 0 => wrote?,
+            _ = test.stopped.changed() => break, // the chunk that has begun is all that follows
         };
         if wrote == 0 {
             return Err(io::ErrorKind::WriteZero.into());

@@ -58,7 +58,7 @@ async fn peer(manner: Manner) -> Target {
             }
         }
     });
-    Target { address, node_id: None, plain: true }
+    Target { address, node_id: None, plain: true, token: None }
 }
 
 async fn serve(mut stream: TcpStream, manner: Manner) -> IoResult<()> {
@@ -265,7 +265,7 @@ async fn a_peer_that_cannot_be_measured_is_an_error_with_a_hint() {
     }
     assert_eq!(upload(Manner::Busy).await.unwrap_err().retry_after_ms, Some(7_000));
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let target = Target { address: nobody.to_string(), node_id: None, plain: true };
+    let target = Target { address: nobody.to_string(), node_id: None, plain: true, token: None };
     let error = speedtest().await.latency(target).await.unwrap_err();
     assert_eq!(
         (error.code, error.message),
