@@ -8,8 +8,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     allow, audit, build, completions, config, cp, create, doctor, events, exec, extend, id, images, invite,
-    join, list, logs, passwd, plugin, port, pull, reference, rm, runtimes, serve, show, specs, ssh, start,
-    stats, stop, vnc,
+    join, list, logs, passwd, peers, plugin, port, pull, reference, rm, runtimes, serve, show, specs, ssh,
+    start, stats, stop, vnc,
 };
 
 /// The version of gx.
@@ -150,6 +150,8 @@ pub enum Command {
     Specs(specs::SpecsArgs),
     /// Lists runtimes and the health of their engines
     Runtimes(runtimes::RuntimesArgs),
+    /// Measures other servers
+    Peers(Box<peers::PeersArgs>),
     /// Lends this machine
     Serve(serve::ServeArgs),
     /// Shows who this node is, and which hosts it knows

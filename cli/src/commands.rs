@@ -36,6 +36,7 @@ pub(crate) mod join;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod passwd;
+pub(crate) mod peers;
 pub(crate) mod plugin;
 pub(crate) mod port;
 pub(crate) mod pull;
@@ -203,6 +204,7 @@ async fn dispatch(command: Command, context: &Context<'_>) -> Result<Status> {
         Command::Runtimes(args) => runtimes::run(args, context).await,
         Command::Invite(args) => invite::run(*args, context).await,
         Command::Allow(command) => allow::run(command, context).await,
+        Command::Peers(args) => peers::run(*args, context).await,
         Command::Config(command) => config::run(command, context),
         Command::Completions(args) => completions::run(&args, context),
         Command::Reference(args) => reference::run(&args, context),

@@ -203,6 +203,27 @@ impl CliError {
         }
     }
 
+    /// Says what could not be measured of a host, and why.
+    pub(crate) fn of_measurement(what: impl Into<String>, error: RuntimeError) -> Self {
+        let kind = match error.code {
+            ErrorCode::Unavailable | ErrorCode::DeadlineExceeded => Kind::Unreachable,
+            ErrorCode::PermissionDenied | ErrorCode::Unauthenticated => Kind::NotAllowed,
+            ErrorCode::InvalidArgument => Kind::Usage,
+            ErrorCode::NotFound
+            | ErrorCode::AlreadyExists
+            | ErrorCode::FailedPrecondition
+            | ErrorCode::ResourceExhausted
+            | ErrorCode::Unsupported => Kind::Failed,
+            _ => Kind::Engine,
+        };
+        let mut told = Self::new(kind, what).cause(error.message).hints(error.hint);
+        told.code = Some(error.code);
+        if let Some(after) = error.retry_after_ms {
+            told = told.hint(format!("try again in {} s", after.div_ceil(1_000)));
+        }
+        told
+    }
+
     /// Says how to start a container, where that it does not run is to blame.
     #[must_use]
     pub(crate) fn or_start(self, id: &str) -> Self {

@@ -20,9 +20,11 @@ pub(crate) mod clean;
 pub(crate) mod human;
 mod log;
 mod progress;
+mod rates;
 mod table;
 
 pub(crate) use progress::Steps;
+pub(crate) use rates::Rates;
 pub(crate) use table::{Pairs, Table};
 
 /// What a command prints.
@@ -189,6 +191,11 @@ impl Out {
     /// Returns what shows the steps of long work on standard error: bars on a terminal, lines elsewhere.
     pub(crate) fn steps(&self) -> Steps {
         Steps::new(!self.quiet && !self.json, self.stderr_terminal)
+    }
+
+    /// Returns what draws rates while they are measured, on a terminal.
+    pub(crate) fn rates(&self) -> Rates {
+        Rates::new(!self.quiet && !self.json && self.stderr_terminal)
     }
 
     /// Prints help and version.

@@ -23,6 +23,7 @@
 //! | `gpus` | GPUs in the specs and in containers, on both engines, with imaginary hardware |
 //! | `imaginary` | that hardware: a stub of NVML, and engines that hand its GPUs over |
 //! | `ports` | ports of containers are published as it is asked for, or refused |
+//! | `measure` | hosts are measured by `gx peers measure`, or say why not |
 //! | `speedtest` | a host is measured through the loaded plugin |
 //! | `ssh` | containers are entered by OpenSSH's own client, and nobody else is told the secrets |
 //! | `clients` | rsync, sftp, Ansible and forwarded ports; crowds and killed sessions keep nobody out |
@@ -48,6 +49,7 @@ mod known;
 mod lan;
 mod leases;
 mod limits;
+mod measure;
 mod members;
 mod messages;
 mod plugins;

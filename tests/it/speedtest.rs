@@ -14,7 +14,8 @@ fn call(here: &Surroundings, method: &str, body: &Value) -> Vec<Value> {
 #[test]
 fn a_host_is_measured_through_the_loaded_plugin() {
     for isolation in ["inline", "process"] {
-        let here = Surroundings::new();
+        let generous = "[server.measure]\nstranger = \"100 GiB\"\nstrangers = \"100 GiB\"\n";
+        let here = Surroundings::new().configured(generous);
         let host = here.serve();
         let here =
             Surroundings::new().configured(&format!("[plugins.speedtest]\nisolation = \"{isolation}\"\n"));

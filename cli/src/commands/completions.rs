@@ -9,6 +9,7 @@ use gx_identity::KnownHosts;
 use super::Context;
 use crate::cli::{COMPLETE, Globals};
 use crate::error::{CliError, Result};
+use crate::hosts::Hosts;
 use crate::output::Out;
 use crate::target;
 
@@ -85,6 +86,14 @@ pub(crate) fn runtimes() -> Vec<CompletionCandidate> {
     ask(async |context| {
         let runtimes = context.target().await?.runtimes().await?;
         Ok(runtimes.into_iter().map(|runtime| CompletionCandidate::new(runtime.name.to_string())).collect())
+    })
+}
+
+/// Returns the names of the hosts that were joined.
+pub(crate) fn hosts() -> Vec<CompletionCandidate> {
+    ask(async |context| {
+        let hosts = Hosts::of(&context.settings()?.data).all()?;
+        Ok(hosts.into_iter().map(|host| CompletionCandidate::new(host.name.to_string())).collect())
     })
 }
 

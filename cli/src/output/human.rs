@@ -2,6 +2,7 @@
 
 use gx_core::Timestamp;
 use gx_core::api::PublishedPort;
+use gx_core::measurement::BitsPerSecond;
 use time::{Duration, OffsetDateTime};
 
 /// Returns a time to the second.
@@ -64,6 +65,16 @@ pub(crate) fn bytes(bytes: u64) -> String {
     }
 }
 
+/// Returns a rate with three digits: `93.8 Mbit/s`.
+pub(crate) fn rate(rate: BitsPerSecond) -> String {
+    let mbit = rate.0 / 1e6;
+    match mbit {
+        ..9.995 => format!("{mbit:.2} Mbit/s"),
+        ..99.95 => format!("{mbit:.1} Mbit/s"),
+        _ => format!("{mbit:.0} Mbit/s"),
+    }
+}
+
 const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 
 /// Returns published ports, as `127.0.0.1:20000 → 80/tcp`; those of gx itself by their names.
@@ -113,6 +124,15 @@ mod tests {
         ] {
             assert_eq!(bytes(number), text);
         }
+    }
+
+    #[test]
+    fn rates_are_of_megabits() {
+        let text = |bps| rate(BitsPerSecond(bps));
+        assert_eq!(
+            [text(0.0), text(93_840_000.0), text(2.5e9)],
+            ["0.00 Mbit/s", "93.8 Mbit/s", "2500 Mbit/s"]
+        );
     }
 
     #[test]
