@@ -27,6 +27,8 @@ pub(crate) enum Bench {
     Speed(speed::SpeedArgs),
 }
 
+pub(crate) use speed::wire::{WireArgs, run as wire};
+
 /// Measures, prints the table, and writes it into docs/benchmarks.md.
 ///
 /// # Errors

@@ -49,6 +49,9 @@ enum Step {
     /// Measures, and writes docs/benchmarks.md.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// A wire between two network namespaces; `bench speed` lays it.
+    #[command(hide = true)]
+    Wire(bench::WireArgs),
 }
 
 /// Which images to build.
@@ -84,6 +87,7 @@ fn run(step: Step) -> Result<()> {
         Step::Install(args) => install::run(&args),
         Step::Dist => dist::run(),
         Step::Bench(bench) => bench::run(&bench),
+        Step::Wire(args) => bench::wire(&args),
     }
 }
 

@@ -1,290 +1,306 @@
-//! The speed test against iperf3, in turn within one run: on loopback with one connection, and on links of a known rate in
-//! network namespaces of the bench's own.
+//! The speed test against iperf3, in turn within one run: on loopback with one connection, and on links of a known rate,
+//! delay and loss in network namespaces of the bench's own.
 
+mod findings;
+mod hosts;
 mod links;
-
-use std::fmt::Write;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+mod plot;
+pub(crate) mod wire;
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::bench::report::{heading, publish};
 use crate::bench::sample::Sample;
-use crate::shell::{self, Doing, Failure, Result, say};
+use crate::shell::{self, Doing, Result, say};
 use crate::{build, setup};
-use links::{Link, Place};
+use findings::{Band, Findings, Piece};
+use hosts::{Gx, Hosts, Way, because, iperf3, mbit, number, ping};
+use links::{Goal, Link, Place};
 
-/// How long to measure.
+/// How long to measure, and what.
 #[derive(Args)]
 pub(crate) struct SpeedArgs {
     /// Pairs of each kind
     #[arg(long, default_value_t = 5)]
     pairs: usize,
+    /// Only this: `loopback`, `many`, `together`, or the number of a link, 1 to 6; the rest stays as it was found before
+    #[arg(long, value_name = "PIECE")]
+    only: Option<String>,
 }
 
-/// Both ways, with what iperf3 calls them.
-const WAYS: [(&str, &[&str]); 2] = [("download", &["--reverse"]), ("upload", &[])];
-/// The port of iperf3, where the bench has a namespace to itself, and on loopback.
-const PORT: &str = "5209";
+/// One connection on loopback: steady from the beginning, and as long as iperf3 takes.
+fn steady() -> Value {
+    json!({ "bytes": u64::MAX / 2, "time_ms": 2_500, "least_ms": 2_000, "window_ms": 250, "streams": 1 })
+}
+
+/// What gx calls full and quick.
+fn full() -> Value {
+    json!({ "bytes": 250_000_000, "time_ms": 8_000, "least_ms": 1_000, "window_ms": 250 })
+}
+
+fn quick() -> Value {
+    json!({ "bytes": 100_000_000, "time_ms": 5_000, "least_ms": 500, "window_ms": 100 })
+}
 
 pub(crate) fn run(args: &SpeedArgs) -> Result<()> {
     setup::install_missing(&[setup::SPEED])?;
     say("building with optimisation");
     build::gx(&["--release"])?;
-    let bench = Bench {
-        gx: shell::target().join("release/gx"),
-        folder: tempfile::Builder::new().prefix("gx-bench-").tempdir().doing("a folder for the bench")?,
-        pairs: args.pairs,
-    };
-    std::fs::write(bench.folder.path().join("gx.toml"), CONFIG).doing("gx.toml")?;
-    let mut section = heading(&format!("cargo xtask bench speed --pairs {}", args.pairs))?;
-    section.push_str(
-        "| | way | iperf3 Mbit/s | gx Mbit/s | gx : iperf3 | goal | |\n|---|---|--:|--:|--:|---|---|\n",
-    );
-    bench.loopback(&mut section)?;
-    let mut times = String::from("\n| link | what | found | goal | |\n|---|---|--:|---|---|\n");
-    match links::may_be_made() {
-        Ok(()) => {
-            for link in links::ALL {
-                bench.link(link, &mut section, &mut times)?;
+    shell::run(&mut shell::cargo(&[
+        "build",
+        "--release",
+        "--package",
+        "gx-plugin-speedtest",
+        "--example",
+        "many",
+    ]))?;
+    let bench = Bench { gx: Gx::new()?, pairs: args.pairs };
+    let links = links::may_be_made();
+    let mut findings = Findings::read()?;
+    for name in pieces().filter(|name| args.only.as_ref().is_none_or(|only| only == name)) {
+        let piece = match (&links, name.as_str()) {
+            (_, "loopback") => bench.loopback()?,
+            (Err(why), _) => {
+                say(format_args!("{name} is not measured: {why}"));
+                let mut piece = Piece::default();
+                piece.other(name.clone(), format!("not measured: {why}"), "–", false);
+                piece
             }
-        }
-        Err(why) => {
-            say(format_args!("no links are measured: {why}"));
-            let _ = writeln!(times, "| – | no links were measured: {why} | – | – | – |");
-        }
+            (Ok(()), "many") => bench.many()?,
+            (Ok(()), "together") => bench.together()?,
+            (Ok(()), number) => {
+                let at = number.parse::<usize>().doing(number)?;
+                bench.link(&links::ALL[at - 1])?
+            }
+        };
+        let order = pieces().position(|known| known == name).unwrap_or_default();
+        let command = format!("cargo xtask bench speed --pairs {} --only {name}", args.pairs);
+        findings.keep(&format!("{order} {name}"), piece, &command)?;
     }
-    publish("speed", &(section + &times))
+    plot::draw(&findings.ratios(), &shell::root().join("docs/plots/speed.svg"))?;
+    findings.publish()
 }
 
-/// The budgets of strangers are not what is measured.
-const CONFIG: &str =
-    "[server.measure]\nstranger = \"100 TiB\"\nstrangers = \"100 TiB\"\nmember = \"100 TiB\"\n";
+/// Returns the names of all pieces, in the order they are told of.
+fn pieces() -> impl Iterator<Item = String> {
+    let links = (1..=links::ALL.len()).map(|number| number.to_string());
+    std::iter::once("loopback".to_owned()).chain(links).chain(["many", "together"].map(str::to_owned))
+}
 
 struct Bench {
-    gx: PathBuf,
-    folder: tempfile::TempDir,
+    gx: Gx,
     pairs: usize,
-}
-
-/// A host of gx and one of iperf3, ended when dropped.
-struct Hosts {
-    gx: Child,
-    iperf3: Child,
-    target: Value,
-    address: String,
-}
-
-impl Drop for Hosts {
-    fn drop(&mut self) {
-        for child in [&mut self.gx, &mut self.iperf3] {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
 }
 
 impl Bench {
     /// One connection, as fast as this machine can.
-    fn loopback(&self, section: &mut String) -> Result<()> {
-        let here = Place::Here;
-        // Steady from the beginning, and as long as iperf3 takes.
-        let budget = json!({ "bytes": u64::MAX / 2, "time_ms": 2_500, "least_ms": 2_000, "window_ms": 250, "streams": 1 });
+    fn loopback(&self) -> Result<Piece> {
+        let (here, mut piece) = (Place::Here, Piece::default());
         for (what, flags, goal) in [
             ("loopback, plain, 1 connection", &["--plain"][..], 0.90),
             ("loopback, TLS, 1 connection", &[], 0.30),
         ] {
-            let hosts = self.hosts(&here, "127.0.0.1", flags)?;
-            for way in WAYS {
-                say(format_args!("{what}: {}", way.0));
-                let (mut ours, mut theirs) = (Sample::default(), Sample::default());
-                for _ in 0..self.pairs {
-                    theirs.push(self.iperf3(&here, &hosts, way.1, 1, 2)?);
-                    ours.push(mbit(&self.measure(&here, way.0, &hosts.target, &budget)?));
-                }
-                let (ours, theirs) = (ours.median(), theirs.median());
-                let holds = verdict(ours >= goal * theirs);
-                let _ = writeln!(
-                    section,
-                    "| {what} | {} | {theirs:.0} | {ours:.0} | {:.3} | ≥ {goal:.2} | {holds} |",
-                    way.0,
-                    ours / theirs
-                );
+            let hosts = self.gx.hosts(&here, "127.0.0.1", what, flags)?;
+            for way in Way::BOTH {
+                say(format_args!("{what}: {}", way.name()));
+                let pairs = (0..self.pairs).map(|_| {
+                    let theirs = iperf3(&here, &hosts, way, 1, 2)?;
+                    Ok((theirs, mbit(&self.gx.measure(&here, way, &hosts, &steady())?)))
+                });
+                piece.ratio(what, way.name(), &pairs.collect::<Result<Vec<_>>>()?, Band::at_least(goal));
             }
         }
-        Ok(())
+        Ok(piece)
     }
 
     /// Four connections on a link of a known rate.
-    fn link(&self, link: &Link, section: &mut String, times: &mut String) -> Result<()> {
-        let made = link.make()?;
+    fn link(&self, link: &Link) -> Result<Piece> {
+        let made = link.make(0)?;
         let (near, far) = (made.near(), made.far());
-        let hosts = self.hosts(&far, links::FAR, &[])?;
-        let quick = json!({ "bytes": 100_000_000, "time_ms": 5_000, "least_ms": 500, "window_ms": 100 });
-        let full = json!({ "bytes": 250_000_000, "time_ms": 8_000, "least_ms": 1_000, "window_ms": 250 });
-        for way in WAYS {
-            say(format_args!("{}: {}", link.name, way.0));
-            let mut theirs = Sample::default();
-            let mut found = [Vec::new(), Vec::new()];
-            for _ in 0..self.pairs {
-                theirs.push(self.iperf3(&near, &hosts, way.1, 4, 3)?);
-                for (told, budget) in found.iter_mut().zip([&full, &quick]) {
-                    told.push(self.measure(&near, way.0, &hosts.target, budget)?);
-                }
-            }
-            let theirs = theirs.median();
-            for ((told, name, within), most_s) in found
-                .iter()
-                .zip(["full", "quick"])
-                .zip([0.05, 0.10])
-                .map(|((a, b), c)| (a, b, c))
-                .zip([3.0, 1.7])
-            {
-                let ours = told.iter().map(mbit).collect::<Sample>().median();
-                let (ratio, holds) = (ours / theirs, verdict((ours / theirs - 1.0).abs() <= within));
-                let _ = writeln!(
-                    section,
-                    "| {}, {name} | {} | {theirs:.1} | {ours:.1} | {ratio:.3} | ± {within:.2} | {holds} |",
-                    link.name, way.0
-                );
-                let took =
-                    told.iter().map(|told| number(told, "duration_ms") / 1e3).collect::<Sample>().median();
-                let sure =
-                    told.iter().map(|told| told["confidence"].as_str().unwrap_or("?")).collect::<Vec<_>>();
-                let _ = writeln!(
-                    times,
-                    "| {} | {name} {}, seconds; confidence {} | {took:.2} | ≤ {most_s} | {} |",
-                    link.name,
-                    way.0,
-                    sure.join(", "),
-                    verdict(took <= most_s)
-                );
-            }
-            if link.queue_ms >= 300 {
-                let loaded = found[0]
-                    .iter()
-                    .map(|told| number(&told["loaded"], "p50_ms"))
-                    .collect::<Sample>()
-                    .median();
-                let idle = number(&self.latency(&near, &hosts)?, "median_ms");
-                let _ = writeln!(
-                    times,
-                    "| {} | latency under load, {}: {loaded:.1} ms against {idle:.2} ms idle | {:.0} × | ≥ 5 × | {} |",
-                    link.name,
-                    way.0,
-                    loaded / idle,
-                    verdict(loaded >= 5.0 * idle)
-                );
+        let hosts = self.gx.hosts(&far, links::FAR, "host", &[])?;
+        let mut piece = Piece::default();
+        let (mut pings, mut ours) = (Sample::default(), Sample::default());
+        for _ in 0..self.pairs {
+            pings.push(ping(&near)?);
+            ours.push(self.gx.latency(&near, &hosts)?);
+        }
+        let (pinged, idle) = (pings.median(), ours.median());
+        piece.other(
+            format!("{}: idle latency", link.name),
+            format!("{idle:.2} ms; ping {pinged:.2} ms"),
+            "≤ ping + 0.5 ms",
+            idle <= pinged + 0.5,
+        );
+        for way in Way::BOTH {
+            say(format_args!("{}: {}", link.name, way.name()));
+            self.one_way(link, way, (&near, &hosts), idle, &mut piece)?;
+        }
+        Ok(piece)
+    }
+
+    fn one_way(
+        &self,
+        link: &Link,
+        way: Way,
+        (near, hosts): (&Place, &Hosts),
+        idle: f64,
+        piece: &mut Piece,
+    ) -> Result<()> {
+        let (mut theirs, mut fulls, mut quicks) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..self.pairs {
+            theirs.push(iperf3(near, hosts, way, 4, 2)?);
+            fulls.push(self.gx.measure(near, way, hosts, &full())?);
+            if link.goal == Goal::Close {
+                quicks.push(self.gx.measure(near, way, hosts, &quick())?);
             }
         }
-        let ours = (0..self.pairs).map(|_| Ok(number(&self.latency(&near, &hosts)?, "median_ms")));
-        let ours = ours.collect::<Result<Sample>>()?.median();
-        let theirs = (0..self.pairs).map(|_| ping(&near)).collect::<Result<Sample>>()?.median();
-        let _ = writeln!(
-            times,
-            "| {} | idle latency, ms; ping has {theirs:.3} | {ours:.3} | ≤ ping + 0.5 | {} |",
-            link.name,
-            verdict(ours <= theirs + 0.5)
-        );
+        let rate = match way {
+            Way::Down => link.down_mbit,
+            Way::Up => link.up_mbit,
+        };
+        for told in [(Mode::Full, &fulls[..]), (Mode::Quick, &quicks[..])] {
+            if !told.1.is_empty() {
+                judge(link, way, told, &theirs, rate, piece);
+            }
+        }
+        if link.goal == Goal::Queue {
+            let loaded = median(&fulls, |told| number(&told["loaded"], "p50_ms"));
+            piece.other(
+                format!("{}, {}: latency under load", link.name, way.name()),
+                format!("{loaded:.0} ms, {:.0} × idle", loaded / idle),
+                "≥ 5 × idle",
+                loaded >= 5.0 * idle,
+            );
+        }
         Ok(())
     }
 
-    fn hosts(&self, place: &Place, address: &str, flags: &[&str]) -> Result<Hosts> {
-        let mut serve = self.command(place, "host");
-        serve.args(["--json", "serve", "--listen", &format!("{address}:0")]).args(flags);
-        let mut gx = serve.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().doing("gx serve")?;
-        let mut line = String::new();
-        BufReader::new(gx.stdout.take().ok_or_else(|| because("no output"))?)
-            .read_line(&mut line)
-            .doing("gx serve")?;
-        let said: Value = serde_json::from_str(&line).doing(format_args!("gx serve: {line}"))?;
-        let iperf3 = place
-            .command("iperf3".as_ref())
-            .args(["--server", "--bind", address, "--port", PORT])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .doing("iperf3 --server")?;
-        let target =
-            json!({ "address": said["listening"], "node_id": said["node_id"], "plain": !flags.is_empty() });
-        Ok(Hosts { gx, iperf3, target, address: address.to_owned() })
-    }
-
-    fn command(&self, place: &Place, who: &str) -> Command {
-        let mut gx = place.command(&self.gx);
-        gx.env("GX_CONFIG", self.folder.path().join("gx.toml"));
-        gx.env("GX_DATA_DIR", self.folder.path().join(who)).env("NO_COLOR", "1").stdin(Stdio::null());
-        gx
-    }
-
-    /// Measures with gx, and returns what the plugin answers.
-    fn measure(&self, place: &Place, method: &str, target: &Value, budget: &Value) -> Result<Value> {
-        let body = json!({ "target": target, "budget": budget }).to_string();
-        self.ask(place, method, &body)
-    }
-
-    fn latency(&self, place: &Place, hosts: &Hosts) -> Result<Value> {
-        self.ask(place, "latency", &json!({ "target": hosts.target }).to_string())
-    }
-
-    fn ask(&self, place: &Place, method: &str, body: &str) -> Result<Value> {
-        let mut gx = self.command(place, "client");
-        let text = shell::read(gx.args(["--json", "plugin", "run", "speedtest", method, body]))?;
-        let last = text.lines().last().ok_or_else(|| because("gx says nothing"))?;
-        serde_json::from_str(last).doing(format_args!("gx: {last}"))
-    }
-
-    /// Measures with iperf3, and returns Mbit/s as the receiver has them.
-    fn iperf3(
-        &self,
-        place: &Place,
-        hosts: &Hosts,
-        way: &[&str],
-        streams: usize,
-        seconds: usize,
-    ) -> Result<f64> {
-        let mut iperf3 = place.command(Path::new("iperf3"));
-        iperf3.args(["--client", &hosts.address, "--port", PORT, "--json", "--omit", "1"]);
-        iperf3.args(["--parallel", &streams.to_string(), "--time", &seconds.to_string()]).args(way);
-        // It takes one client at a time, and may still be ending the last one.
-        let mut text = shell::read(&mut iperf3);
-        for _ in 0..20 {
-            if text.is_ok() {
-                break;
+    /// A hundred peers at once: two hosts with fifty addresses each, at the end of one link.
+    fn many(&self) -> Result<Piece> {
+        const PEERS: usize = 100;
+        let link = &links::ALL[0];
+        let made = link.make(0)?;
+        made.many_addresses()?;
+        let (near, far) = (made.near(), made.far());
+        let hosts = [self.gx.host(&far, "0.0.0.0", "host")?, self.gx.host(&far, "0.0.0.0", "other")?];
+        let pinged = (0..self.pairs).map(|_| ping(&near)).collect::<Result<Sample>>()?.median();
+        let targets = (0..PEERS).map(|number| {
+            let target = &hosts[number % hosts.len()].target;
+            let port =
+                target["address"].as_str().and_then(|address| address.rsplit_once(':')).map(|both| both.1);
+            let address = format!("198.18.8.{}:{}", number + 1, port.unwrap_or("0"));
+            json!({ "address": address, "node_id": target["node_id"] }).to_string()
+        });
+        let targets: Vec<String> = targets.collect();
+        say(format_args!("{PEERS} peers at once"));
+        let (mut seconds, mut errors) = (Sample::default(), Sample::default());
+        for _ in 0..self.pairs {
+            let program = shell::target().join("release/examples/many");
+            let text = shell::read(near.command(&program).args(&targets))?;
+            let told: Value = serde_json::from_str(&text).doing(format_args!("many: {text}"))?;
+            let found: Vec<f64> =
+                told["median_ms"].as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
+            if found.len() != PEERS {
+                return Err(because(&format!("{} of {PEERS} peers were measured: {text}", found.len())));
             }
-            std::thread::sleep(std::time::Duration::from_millis(100));
-            text = shell::read(&mut iperf3);
+            seconds.push(number(&told, "seconds"));
+            errors.push(found.iter().map(|ms| (ms - pinged).abs()).collect::<Sample>().percentile(95));
         }
-        let told: Value = serde_json::from_str(&text?).doing("iperf3")?;
-        told["end"]["sum_received"]["bits_per_second"]
-            .as_f64()
-            .map(|rate| rate / 1e6)
-            .ok_or_else(|| because("iperf3 tells no rate"))
+        let (seconds, error) = (seconds.median(), errors.median());
+        let mut piece = Piece::default();
+        let what = |what: &str| format!("{PEERS} peers at once, 20 ms away: {what}");
+        piece.other(what("latency of all"), format!("{seconds:.2} s"), "≤ 2 s", seconds <= 2.0);
+        piece.other(what("error, 95 % of them"), format!("{error:.2} ms"), "≤ 2 ms", error <= 2.0);
+        Ok(piece)
+    }
+
+    /// Two peers on links of their own: what measuring both at once does to one.
+    fn together(&self) -> Result<Piece> {
+        let links = [links::ALL[0].make(0)?, links::ALL[0].make(1)?];
+        let hosts = links
+            .iter()
+            .enumerate()
+            .map(|(number, made)| self.gx.host(&made.far(), links::FAR, &format!("host-{number}")));
+        let hosts = hosts.collect::<Result<Vec<_>>>()?;
+        let measure = |number: usize, way| {
+            Ok::<_, shell::Failure>(mbit(&self.gx.measure(
+                &links[number].near(),
+                way,
+                &hosts[number],
+                &full(),
+            )?))
+        };
+        let mut piece = Piece::default();
+        for way in Way::BOTH {
+            say(format_args!("two peers at once: {}", way.name()));
+            let (mut alone, mut both) = (Sample::default(), Sample::default());
+            for _ in 0..self.pairs {
+                alone.push(measure(0, way)?);
+                let (first, second) = std::thread::scope(|scope| {
+                    let other = scope.spawn(|| measure(1, way));
+                    (measure(0, way), other.join())
+                });
+                second.map_err(|_| because("a thread has panicked"))??;
+                both.push(first?);
+            }
+            let change = both.median() / alone.median() - 1.0;
+            piece.other(
+                format!("a peer's {} while another is measured, 100 Mbit/s each", way.name()),
+                format!("{:.1} Mbit/s; alone {:.1}; {:+.1} %", both.median(), alone.median(), change * 100.0),
+                "± 5 %",
+                change.abs() <= 0.05,
+            );
+        }
+        Ok(piece)
     }
 }
 
-fn ping(place: &Place) -> Result<f64> {
-    let text =
-        shell::read(place.command(Path::new("ping")).args(["-q", "-c", "20", "-i", "0.05", links::FAR]))?;
-    let times = text.rsplit_once("= ").and_then(|(_, times)| times.split('/').nth(1)?.parse().ok());
-    times.ok_or_else(|| because("ping tells no time"))
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Full,
+    Quick,
 }
 
-fn mbit(told: &Value) -> f64 {
-    number(told, "goodput_bps") / 1e6
+fn median(told: &[Value], of: impl Fn(&Value) -> f64) -> f64 {
+    told.iter().map(of).collect::<Sample>().median()
 }
 
-fn number(told: &Value, key: &str) -> f64 {
-    told[key].as_f64().unwrap_or(f64::NAN)
-}
-
-fn verdict(holds: bool) -> &'static str {
-    if holds { "holds" } else { "does not hold" }
-}
-
-fn because(text: &str) -> Failure {
-    Failure::Because(text.to_owned())
+/// Notes what a way of measuring has found of a link, against its goals.
+fn judge(
+    link: &Link,
+    way: Way,
+    (mode, told): (Mode, &[Value]),
+    theirs: &[f64],
+    rate: f64,
+    piece: &mut Piece,
+) {
+    let name = if mode == Mode::Full { "full" } else { "quick" };
+    let what = format!("{}, {name}", link.name);
+    let pairs: Vec<(f64, f64)> = theirs.iter().copied().zip(told.iter().map(mbit)).collect();
+    let (band, most_s) = match (link.goal, mode) {
+        (Goal::Close, Mode::Full) => (Band::within(0.05), 3.0),
+        (Goal::Close, Mode::Quick) => (Band::within(0.10), 1.7),
+        (Goal::Far, _) => (Band::at_least(0.85), 4.0),
+        (Goal::Lossy, _) => (Band::within(0.30), 8.0),
+        (Goal::Queue, _) => (Band::within(0.05), 8.0),
+    };
+    piece.ratio(&what, way.name(), &pairs, band);
+    let took = median(told, |told| number(told, "duration_ms") / 1e3);
+    let bytes = median(told, |told| number(told, "bytes"));
+    let most_bytes = match (link.goal, mode) {
+        (Goal::Close, Mode::Full) => 3.0 * rate * 1e6 / 8.0,
+        (_, Mode::Quick) => 100e6 * 1.02,
+        _ => 250e6 * 1.02,
+    };
+    let sure: Vec<&str> = told.iter().map(|told| told["confidence"].as_str().unwrap_or("?")).collect();
+    piece.other(
+        format!("{what}, {}: time and bytes", way.name()),
+        format!("{took:.2} s, {:.1} MB", bytes / 1e6),
+        &format!("≤ {most_s} s, ≤ {:.0} MB", most_bytes / 1e6),
+        took <= most_s && bytes <= most_bytes,
+    );
+    if link.goal == Goal::Lossy {
+        let never = !sure.contains(&"high");
+        piece.other(format!("{what}, {}: confidence", way.name()), sure.join(", "), "never high", never);
+    }
 }

@@ -1,45 +1,68 @@
-//! Links of a known rate: two network namespaces of the bench's own with a pair of virtual cables between them, each end
-//! shaped by the kernel's token bucket (tc-tbf(8)).
-//!
-//! A shaped end delays what waits in its queue and nothing else: the kernels this ran on have no netem(8), so there is no
-//! delay or loss of a chosen size here.
+//! Links of a known rate, delay, loss and queue: two network namespaces of the bench's own, and a wire between them.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
-use crate::shell::{self, Result};
+use super::wire::WireArgs;
+use crate::shell::{self, Doing, Failure, Result};
 
 /// The addresses of both ends; of a range for benchmarks (RFC 2544).
 const NEAR: &str = "198.18.7.1";
 pub(crate) const FAR: &str = "198.18.7.2";
-const NEAR_NAME: &str = "gxbench-near";
-const FAR_NAME: &str = "gxbench-far";
+/// What the device of an end is called.
+pub(crate) const DEVICE: &str = "gxb0";
 
 /// A link.
+#[derive(Debug, Clone)]
 pub(crate) struct Link {
     pub(crate) name: &'static str,
     /// To the near end, and from it.
-    down: &'static str,
-    up: &'static str,
-    /// How many bytes may pass at once; the kernel's timer is what bounds it from below.
-    burst: &'static str,
-    /// How long a byte may wait.
+    pub(crate) down_mbit: f64,
+    pub(crate) up_mbit: f64,
+    /// The round trip of an idle link.
+    pub(crate) rtt_ms: f64,
+    /// How long a packet may wait for its turn.
     pub(crate) queue_ms: u32,
+    pub(crate) loss: f64,
+    /// Large where this program could not carry so many small packets.
+    pub(crate) mtu: u16,
+    pub(crate) goal: Goal,
+}
+
+/// What a measurement on a link is held to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Goal {
+    /// Full within 5 % in 3 s, quick within 10 % in 1.7 s.
+    Close,
+    /// Full at least 0.85 × in 4 s.
+    Far,
+    /// Within 30 % in 8 s, and never sure of it.
+    Lossy,
+    /// Latency under load at least 5 × idle.
+    Queue,
+}
+
+const fn link(name: &'static str, mbit: [f64; 2], rtt_ms: f64, goal: Goal) -> Link {
+    Link { name, down_mbit: mbit[0], up_mbit: mbit[1], rtt_ms, queue_ms: 60, loss: 0.0, mtu: 1_500, goal }
 }
 
 /// The links there are.
-pub(crate) const ALL: &[Link] = &[
-    Link { name: "100 Mbit/s", down: "100mbit", up: "100mbit", burst: "64kb", queue_ms: 50 },
-    Link { name: "50/10 Mbit/s", down: "50mbit", up: "10mbit", burst: "64kb", queue_ms: 50 },
-    Link { name: "1 Gbit/s", down: "1gbit", up: "1gbit", burst: "512kb", queue_ms: 20 },
-    Link { name: "20 Mbit/s, queue of 300 ms", down: "20mbit", up: "20mbit", burst: "64kb", queue_ms: 300 },
+pub(crate) const ALL: [Link; 6] = [
+    link("100 Mbit/s, 20 ms", [100.0, 100.0], 20.0, Goal::Close),
+    link("50/10 Mbit/s, 40 ms", [50.0, 10.0], 40.0, Goal::Close),
+    Link { mtu: 9_000, ..link("1 Gbit/s, 5 ms", [1_000.0, 1_000.0], 5.0, Goal::Close) },
+    Link { mtu: 9_000, ..link("1 Gbit/s, 50 ms", [1_000.0, 1_000.0], 50.0, Goal::Far) },
+    Link { loss: 0.01, ..link("10 Mbit/s, 20 ms, 1 % lost", [10.0, 10.0], 20.0, Goal::Lossy) },
+    Link { queue_ms: 300, ..link("20 Mbit/s, 10 ms, queue of 300 ms", [20.0, 20.0], 10.0, Goal::Queue) },
 ];
 
 /// Where a program runs.
+#[derive(Debug, Clone)]
 pub(crate) enum Place {
     Here,
     /// In a network namespace of this name. `ip netns exec` would hide the control groups of the machine besides.
-    Namespace(&'static str),
+    Namespace(String),
 }
 
 impl Place {
@@ -56,21 +79,34 @@ impl Place {
 }
 
 /// A link that is there until it is dropped.
-pub(crate) struct Made(());
+pub(crate) struct Made {
+    names: [String; 2],
+    wire: Option<Child>,
+}
 
 impl Made {
     pub(crate) fn near(&self) -> Place {
-        Place::Namespace(NEAR_NAME)
+        Place::Namespace(self.names[0].clone())
     }
 
     pub(crate) fn far(&self) -> Place {
-        Place::Namespace(FAR_NAME)
+        Place::Namespace(self.names[1].clone())
+    }
+
+    /// Gives the far end all addresses of 198.18.8.0/24 too.
+    pub(crate) fn many_addresses(&self) -> Result<()> {
+        ip(&["-n", &self.names[1], "route", "add", "local", "198.18.8.0/24", "dev", "lo"])?;
+        ip(&["-n", &self.names[0], "route", "add", "198.18.8.0/24", "dev", DEVICE])
     }
 }
 
 impl Drop for Made {
     fn drop(&mut self) {
-        for name in [NEAR_NAME, FAR_NAME] {
+        if let Some(wire) = &mut self.wire {
+            drop(wire.stdin.take()); // which ends it, where it belongs to root too
+            let _ = wire.wait();
+        }
+        for name in &self.names {
             let _ = shell::read(shell::as_root("ip").args(["netns", "delete", name]));
         }
     }
@@ -78,32 +114,33 @@ impl Drop for Made {
 
 /// Returns why links cannot be made here, if so.
 pub(crate) fn may_be_made() -> std::result::Result<(), String> {
-    let link = Link { name: "", down: "10mbit", up: "10mbit", burst: "64kb", queue_ms: 50 };
-    link.make().map(drop).map_err(|failure| failure.to_string())
+    ALL[0].make(9).map(drop).map_err(|failure| failure.to_string())
 }
 
 impl Link {
-    pub(crate) fn make(&self) -> Result<Made> {
-        drop(Made(())); // what a run that was killed has left
-        for name in [NEAR_NAME, FAR_NAME] {
+    /// Makes the link with this number: those of different numbers may be there together.
+    pub(crate) fn make(&self, number: u8) -> Result<Made> {
+        let names = ["near", "far"].map(|end| format!("gxbench-{end}-{number}"));
+        drop(Made { names: names.clone(), wire: None }); // what a run that was killed has left
+        let mut made = Made { names: names.clone(), wire: None };
+        for name in &names {
             ip(&["netns", "add", name])?;
-        }
-        let made = Made(());
-        ip(&[
-            "link", "add", "gxb0", "netns", NEAR_NAME, "type", "veth", "peer", "name", "gxb0", "netns",
-            FAR_NAME,
-        ])?;
-        for (name, address, rate) in [(NEAR_NAME, NEAR, self.up), (FAR_NAME, FAR, self.down)] {
-            ip(&["-n", name, "address", "add", &format!("{address}/24"), "dev", "gxb0"])?;
             ip(&["-n", name, "link", "set", "lo", "up"])?;
-            ip(&["-n", name, "link", "set", "gxb0", "up"])?;
-            let queue = format!("{}ms", self.queue_ms);
-            let shape = [
-                "qdisc", "add", "dev", "gxb0", "root", "tbf", "rate", rate, "burst", self.burst, "latency",
-                &queue,
-            ];
-            shell::read(shell::as_root("tc").args(["-n", name]).args(shape))?;
         }
+        let itself = std::env::current_exe().doing("the program itself")?;
+        let mut wire = shell::as_root(itself);
+        wire.args(WireArgs::of([&names[0], NEAR], [&names[1], FAR], self));
+        wire.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut wire = wire.spawn().doing("a wire")?;
+        let mut line = String::new();
+        let out = wire.stdout.take().map(BufReader::new);
+        out.ok_or_else(|| Failure::Because("no output".to_owned()))?.read_line(&mut line).doing("a wire")?;
+        if line.trim() != "laid" {
+            let told = wire.wait_with_output().doing("a wire")?;
+            let why = String::from_utf8_lossy(&told.stderr).trim().to_owned();
+            return Err(Failure::Because(format!("no wire can be laid: {why}")));
+        }
+        made.wire = Some(wire);
         Ok(made)
     }
 }
