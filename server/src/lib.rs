@@ -15,5 +15,7 @@ mod serve;
 mod tests;
 
 pub use error::{Result, ServerError, TrustError};
-pub use node::{Caller, Good, Inside, Node, NodeOptions, Origin, RecoverReport, Whose, rotate};
+pub use node::{
+    Caller, Good, Inside, Node, NodeOptions, Origin, RecoverReport, Verb, Whose, authorize, rotate,
+};
 pub use serve::{Server, Transport, run};

@@ -65,8 +65,8 @@ mod usage;
 mod watch_folder;
 
 pub use amounts::{Good, Whose};
-pub use caller::Caller;
-pub(crate) use caller::{Identity, Verb, authorize};
+pub(crate) use caller::Identity;
+pub use caller::{Caller, Verb, authorize};
 pub use idle::Inside;
 pub(crate) use lock::ServerLock;
 #[cfg(test)]
@@ -106,7 +106,6 @@ pub struct Node {
     limits: LimitConfig,
     policy: Arc<PolicyConfig>,
     firewall: firewall::Firewall,
-    networks: network::Able,
     machine: policy::Machine,
     /// Where the server listens, by the configuration.
     listen: SocketAddr,
@@ -127,6 +126,7 @@ pub struct Node {
     extensions: extend::Extensions,
     watched: health::Watched,
     sampler: Arc<sample::Sampler>,
+    told: specs::Told,
     gpus: lock::TurnLock,
 }
 
@@ -165,7 +165,6 @@ impl Node {
         Ok(Arc::new(Self {
             firewall: firewall::Firewall::new(first, policy.clone()),
             policy,
-            networks: Default::default(),
             former,
             rotations: gx_identity::rotations(&data, key.id())?,
             key,
@@ -188,6 +187,7 @@ impl Node {
             extensions: extend::Extensions::new(&data),
             watched: Default::default(),
             sampler: Arc::new(sample::Sampler::new(&data)),
+            told: Default::default(),
             gpus: lock::TurnLock::new(&data, "gpus.lock"),
             data,
             version,

@@ -52,7 +52,7 @@ impl Node {
     }
 
     /// Returns who the node with this key is to this one, now.
-    pub(crate) fn caller_of(&self, id: NodeId) -> Caller {
+    pub fn caller_of(&self, id: NodeId) -> Caller {
         if id == self.id() {
             return Caller::Host;
         }
@@ -65,7 +65,7 @@ impl Node {
 
 /// What somebody wants to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verb {
+pub enum Verb {
     /// See that the host is there, and what it is.
     Describe,
     /// Measure how fast bytes come and go.
@@ -109,7 +109,7 @@ impl Verb {
 ///
 /// # Errors
 /// [`ServerError::NotAllowed`].
-pub(crate) fn authorize(caller: &Caller, verb: Verb, owner: Option<NodeId>) -> Result<()> {
+pub fn authorize(caller: &Caller, verb: Verb, owner: Option<NodeId>) -> Result<()> {
     let allowed = match (caller, verb) {
         (Caller::Host, _) | (_, Verb::Describe | Verb::Measure) => true,
         (Caller::Member(member), Verb::Use) => owner == Some(member.id),

@@ -148,7 +148,10 @@ impl Node {
             told.await.unwrap_or_else(|_| Err(ServerError::Internal("a making ended early".to_owned())));
         match made {
             Ok(container) => Ok(self.made(&name, container)),
-            Err(error) => Err(self.explain(&order, &name, &runtime, error).await),
+            Err(error) => {
+                self.runtimes.forget_capabilities(&name);
+                Err(self.explain(&order, &name, &runtime, error).await)
+            }
         }
     }
 
@@ -157,26 +160,21 @@ impl Node {
         let request = &order.request;
         let name = self.runtime_or_default(request.runtime.clone()).await?;
         let runtime = self.runtimes.get(&name).await?;
-        let gpus = self.gpus(caller, order, &name, &runtime).await?;
+        let gpus = self.gpus(caller, order, &name).await?;
         let (image, can, network) = tokio::join!(
             self.image_there(&name, &runtime, request),
-            self.can(&name, &runtime, request),
-            self.network(caller, order.owner, order.mode, &name, &runtime),
+            self.can(&name, request),
+            self.network(caller, order.owner, order.mode, &name),
         );
         Ok(Place { image: image?, can: can?, network: network?, name, runtime, gpus })
     }
 
-    /// Asks the runtime what it can do, where that makes a difference.
-    async fn can(
-        &self,
-        name: &PluginName,
-        runtime: &Arc<dyn Runtime>,
-        request: &CreateRequest,
-    ) -> Result<Capabilities> {
+    /// Returns what the runtime can do, where that makes a difference.
+    async fn can(&self, name: &PluginName, request: &CreateRequest) -> Result<Capabilities> {
         if request.no_guest && request.idle_s.is_none() {
             return Ok(Capabilities::default());
         }
-        timely(name, async { runtime.capabilities().await.map_err(ServerError::of(name)) }).await
+        self.runtimes.capabilities(name).await
     }
 
     /// Decides whether the container gets the guest, and with what.
@@ -254,10 +252,7 @@ impl Node {
             return Ok(());
         }
         let name = self.runtime_or_default(order.request.runtime.clone()).await?;
-        let runtime = self.runtimes.get(&name).await?;
-        let can =
-            timely(&name, async { runtime.capabilities().await.map_err(ServerError::of(&name)) }).await?;
-        if can.has(Feature::Disk) {
+        if self.runtimes.capabilities(&name).await?.has(Feature::Disk) {
             return Ok(());
         }
         if order.request.disk_bytes.is_some() {
@@ -302,7 +297,7 @@ impl Node {
         let mut package = None;
         if access::nonce(container).is_some() {
             let image = self.image_of(name, runtime, &order.request.image);
-            let (image, can) = tokio::join!(image, self.can(name, runtime, &order.request));
+            let (image, can) = tokio::join!(image, self.can(name, &order.request));
             let plan = self.plan(order, name, runtime, image?.as_ref(), &can?).await?;
             let plan =
                 plan.ok_or_else(|| ServerError::Internal("what had a guest can have none".to_owned()))?;
@@ -326,7 +321,6 @@ impl Node {
         caller: &Caller,
         order: &Order,
         name: &PluginName,
-        runtime: &Arc<dyn Runtime>,
     ) -> Result<Option<(GpuOrder, Gpus)>> {
         if order.request.gpus == Gpus::None {
             return Ok(None);
@@ -344,8 +338,7 @@ impl Node {
             lock: self.gpus.clone(),
         };
         let chosen = order.look().await?;
-        let can = timely(name, async { runtime.capabilities().await.map_err(ServerError::of(name)) }).await?;
-        if can.has(Feature::Gpus) {
+        if self.runtimes.capabilities(name).await?.has(Feature::Gpus) {
             return Ok(Some((order, chosen)));
         }
         Err(ServerError::invalid("gpus", format!("{name} cannot give GPUs to containers")))

@@ -23,22 +23,37 @@ const BACKOFF_MAX: Duration = Duration::from_secs(120);
 
 /// What is remembered of the engines that are watched, `None` before the first answer; empty unless a server runs.
 #[derive(Debug, Default)]
-pub(crate) struct Watched(watch::Sender<BTreeMap<PluginName, Option<RuntimeStatus>>>);
+pub(crate) struct Watched(watch::Sender<Remembered>);
+
+#[derive(Debug, Default)]
+struct Remembered {
+    engines: BTreeMap<PluginName, Option<RuntimeStatus>>,
+    /// Grows with each change.
+    version: u64,
+}
 
 impl Watched {
     fn get(&self, name: &PluginName) -> Option<RuntimeStatus> {
-        self.0.borrow().get(name).cloned().flatten()
+        self.0.borrow().engines.get(name).cloned().flatten()
+    }
+
+    /// Returns which state of it this is, where engines are watched and all have answered.
+    pub(crate) fn version(&self) -> Option<u64> {
+        let all = self.0.borrow();
+        let known = !all.engines.is_empty() && all.engines.values().all(Option::is_some);
+        known.then_some(all.version)
     }
 
     fn begin(&self, name: &PluginName) {
-        self.0.send_modify(|all| _ = all.entry(name.clone()).or_default());
+        self.0.send_modify(|all| _ = all.engines.entry(name.clone()).or_default());
     }
 
     /// Remembers the state of an engine, where it is watched.
     fn set(&self, status: RuntimeStatus) {
-        self.0.send_if_modified(|all| match all.get_mut(&status.name) {
+        self.0.send_if_modified(|all| match all.engines.get_mut(&status.name) {
             Some(known) => {
                 *known = Some(status);
+                all.version += 1;
                 true
             }
             None => false,
@@ -48,10 +63,10 @@ impl Watched {
     /// Returns what is remembered of an engine, after its first answer; `None` when it is not watched.
     async fn first(&self, name: &PluginName) -> Option<RuntimeStatus> {
         let mut changes = self.0.subscribe();
-        if !changes.borrow().contains_key(name) {
+        if !changes.borrow().engines.contains_key(name) {
             return None;
         }
-        let answered = changes.wait_for(|all| all.get(name).is_some_and(Option::is_some));
+        let answered = changes.wait_for(|all| all.engines.get(name).is_some_and(Option::is_some));
         let _ = tokio::time::timeout(PATIENCE, answered).await; // whether it came shows in the next line
         Some(self.get(name).unwrap_or_else(|| unanswered(name)))
     }
@@ -138,11 +153,12 @@ impl Node {
             capabilities: Capabilities::default(),
         };
         if let Ok(runtime) = self.runtimes.get(name).await {
-            let of = ServerError::of(name);
-            status.capabilities =
-                timely(name, async { runtime.capabilities().await.map_err(&of) }).await.unwrap_or_default();
+            status.capabilities = self.runtimes.ask_capabilities(name).await.unwrap_or_default();
             if is_healthy(&status) {
-                status.info = timely(name, async { runtime.info().await.map_err(&of) }).await.ok();
+                let info = async { runtime.info().await.map_err(ServerError::of(name)) };
+                status.info = timely(name, info).await.ok();
+            } else {
+                self.runtimes.forget_capabilities(name);
             }
         }
         status

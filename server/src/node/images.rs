@@ -53,8 +53,9 @@ impl Node {
     async fn images_in(&self, name: &PluginName) -> Result<Vec<ImageInfo>> {
         let answer = async {
             let runtime = self.runtimes.get(name).await?;
-            let images = runtime.images().await.map_err(ServerError::of(name))?;
-            Ok((images, copies(&runtime).await))
+            let images = async { runtime.images().await.map_err(ServerError::of(name)) };
+            let (images, copies) = tokio::join!(images, self.copies(name));
+            Ok((images?, copies))
         };
         let (mut images, copies) = timely(name, answer).await?;
         images.sort_by(|a, b| a.tags.cmp(&b.tags));
@@ -74,7 +75,7 @@ impl Node {
         let name = self.runtime_or_default(body.runtime).await?;
         let runtime = self.runtimes.get(&name).await?;
         let image = self.fetch(&name, &runtime, pull, out).await?;
-        Ok(told(&name, image, copies(&runtime).await))
+        Ok(told(&name, image, self.copies(&name).await))
     }
 
     /// Builds an image from a tar archive, writing progress.
@@ -93,7 +94,14 @@ impl Node {
         let name = self.runtime_or_default(query.runtime).await?;
         let runtime = self.runtimes.get(&name).await?;
         let image = runtime.build(query.build, context, out).await.map_err(ServerError::of(&name))?;
-        Ok(told(&name, image, copies(&runtime).await))
+        Ok(told(&name, image, self.copies(&name).await))
+    }
+
+    async fn copies(&self, name: &PluginName) -> Copies {
+        match self.runtimes.capabilities(name).await {
+            Ok(can) if can.has(Feature::Copy) => Copies::Yes,
+            _ => Copies::No,
+        }
     }
 
     /// Returns the image of a request, if the engine has it and may use it as it is.
@@ -178,13 +186,6 @@ impl Node {
 enum Copies {
     Yes,
     No,
-}
-
-async fn copies(runtime: &Arc<dyn Runtime>) -> Copies {
-    match runtime.capabilities().await {
-        Ok(capabilities) if capabilities.has(Feature::Copy) => Copies::Yes,
-        _ => Copies::No,
-    }
 }
 
 fn told(runtime: &PluginName, image: Image, copies: Copies) -> ImageInfo {

@@ -1,8 +1,8 @@
 //! Which network a container gets: members' containers are in one of their owner's, whose only roads are those of the
 //! firewall; the host's own are in the engine's.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use gx_core::api::CreateRequest;
 use gx_core::config::PolicyConfig;
@@ -14,7 +14,6 @@ use sha2::{Digest, Sha256};
 
 use super::Node;
 use super::caller::Caller;
-use super::containers::timely;
 use super::firewall::{Firewall, roads};
 use crate::error::{Result, ServerError};
 
@@ -24,9 +23,6 @@ const SUBNET: u8 = 24;
 const CHOICE: usize = 16;
 /// The digits of RFC 4648's base32, in lower case.
 const DIGITS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-
-/// The runtimes that are known to give networks.
-pub(crate) type Able = Mutex<BTreeSet<PluginName>>;
 
 /// Decides how far a container reaches.
 ///
@@ -97,16 +93,15 @@ impl Node {
         owner: NodeId,
         mode: NetworkMode,
         name: &PluginName,
-        runtime: &Arc<dyn Runtime>,
     ) -> Result<Option<NetworkSpec>> {
         let own = has_own(caller, mode);
         if !own && mode != NetworkMode::None {
             return Ok(None);
         }
-        let (able, stands) = tokio::join!(self.gives_networks(name, runtime), async {
+        let (can, stands) = tokio::join!(self.runtimes.capabilities(name), async {
             if own { self.firewall.ensure().await } else { Ok(()) }
         });
-        match able? {
+        match Gives::of(&can?) {
             Gives::Nothing => return Ok(None),
             Gives::None if own && self.policy.firewall => {
                 let why = format!("{name} cannot give containers a network of their owner's");
@@ -125,20 +120,6 @@ impl Node {
         }
         let bridge = bridge(self.id(), owner, name, &self.firewall, self.policy.subnets);
         Ok(Some(NetworkSpec::Bridge(bridge)))
-    }
-
-    async fn gives_networks(&self, name: &PluginName, runtime: &Arc<dyn Runtime>) -> Result<Gives> {
-        let known = |able: &Able| able.lock().unwrap_or_else(PoisonError::into_inner).contains(name);
-        if known(&self.networks) {
-            return Ok(Gives::Networks);
-        }
-        let can = runtime.capabilities();
-        let can = timely(name, async { can.await.map_err(ServerError::of(name)) }).await?;
-        let gives = Gives::of(&can);
-        if gives == Gives::Networks {
-            self.networks.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
-        }
-        Ok(gives)
     }
 
     /// Makes sure that the firewall stands before a container is started again.

@@ -5,19 +5,28 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use gx_core::runtime::Capabilities;
 use gx_core::{PluginName, Runtime};
 use gx_host::PluginHost;
 
+use super::containers::timely;
 use super::watch_folder::FolderWatch;
 use crate::error::{Result, ServerError};
+
+/// For how long it holds what a runtime has said it can do: an engine may be restarted with another configuration. A
+/// server asks more often than that.
+const FRESH: Duration = Duration::from_secs(60);
 
 /// The runtimes by name.
 pub(crate) struct Runtimes {
     built_in: BTreeMap<PluginName, Arc<dyn Runtime>>,
     plugins: Arc<PluginHost>,
     used: PathBuf,
+    /// What each has said it can do, and when.
+    able: Mutex<BTreeMap<PluginName, (Instant, Capabilities)>>,
 }
 
 impl Runtimes {
@@ -26,7 +35,7 @@ impl Runtimes {
         plugins: Arc<PluginHost>,
         data: &Path,
     ) -> Self {
-        Self { built_in, plugins, used: data.join("used") }
+        Self { built_in, plugins, used: data.join("used"), able: Mutex::default() }
     }
 
     pub(crate) fn plugins(&self) -> &Arc<PluginHost> {
@@ -56,6 +65,39 @@ impl Runtimes {
         }
         let plugin = self.plugins.runtime(name).await;
         plugin.map_err(|error| ServerError::Plugin { runtime: name.clone(), error: Box::new(error) })
+    }
+
+    /// Returns what a runtime can do, which it is asked when nobody knows: that takes an engine as long as a small part of
+    /// a create.
+    ///
+    /// # Errors
+    /// Those of [`Runtimes::get`]; [`ServerError::Runtime`], [`ServerError::Slow`].
+    pub(crate) async fn capabilities(&self, name: &PluginName) -> Result<Capabilities> {
+        match self.able().get(name) {
+            Some((at, can)) if at.elapsed() < FRESH => return Ok(can.clone()),
+            _ => {}
+        }
+        self.ask_capabilities(name).await
+    }
+
+    /// Asks a runtime what it can do, and remembers that.
+    ///
+    /// # Errors
+    /// As [`Runtimes::capabilities`].
+    pub(crate) async fn ask_capabilities(&self, name: &PluginName) -> Result<Capabilities> {
+        let runtime = self.get(name).await?;
+        let can = timely(name, async { runtime.capabilities().await.map_err(ServerError::of(name)) }).await?;
+        self.able().insert(name.clone(), (Instant::now(), can.clone()));
+        Ok(can)
+    }
+
+    /// Forgets what a runtime can do: it is not well, or has just failed, and may have said what an engine can in general.
+    pub(crate) fn forget_capabilities(&self, name: &PluginName) {
+        self.able().remove(name);
+    }
+
+    fn able(&self) -> MutexGuard<'_, BTreeMap<PluginName, (Instant, Capabilities)>> {
+        self.able.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the names of the runtimes in which this node may have containers, sorted.

@@ -47,6 +47,8 @@ pub(crate) struct Sampler {
 struct Last {
     at: Option<Instant>,
     sample: Sample,
+    /// Grows with each change of the sample.
+    version: u64,
 }
 
 impl Sampler {
@@ -66,8 +68,17 @@ impl Sampler {
 
     /// Returns the last sample while it is fresh, else a new one.
     pub(crate) async fn recent(&self) -> Sample {
-        let Last { at, sample } = self.last().clone();
-        if at.is_some_and(|at| at.elapsed() < FRESH) { sample } else { self.now().await }
+        let Last { at, sample, .. } = self.last().clone();
+        if is_fresh(at) { sample } else { self.now().await }
+    }
+
+    /// Reads the machine where the last sample is not fresh any more, and returns which sample there is now.
+    pub(crate) async fn refresh(&self) -> u64 {
+        let at = self.last().at;
+        if !is_fresh(at) {
+            self.now().await;
+        }
+        self.last().version
     }
 
     /// Reads the machine. What does not answer in time remains as it was, but GPUs that do not are none.
@@ -85,6 +96,7 @@ impl Sampler {
                 let mut last = self.last();
                 let gpus = std::mem::take(&mut last.sample.gpus);
                 last.sample = Sample { gpus, ..read };
+                last.version += 1;
             }
             None => tracing::warn!("the machine cannot be read: a file system does not answer"),
         }
@@ -100,13 +112,19 @@ impl Sampler {
         if gpus.is_none() {
             tracing::warn!("the driver of the GPUs does not answer");
         }
-        self.last().sample.gpus = gpus.clone().unwrap_or_default();
+        let mut last = self.last();
+        last.sample.gpus = gpus.clone().unwrap_or_default();
+        last.version += 1;
         gpus
     }
 
     fn last(&self) -> MutexGuard<'_, Last> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_fresh(at: Option<Instant>) -> bool {
+    at.is_some_and(|at| at.elapsed() < FRESH)
 }
 
 /// Returns what the machine has, for the limits.

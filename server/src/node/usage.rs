@@ -2,6 +2,7 @@
 //! look empty; and the room that is kept for a container which is being started.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,8 @@ const LOOK: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct Usage {
     seen: Mutex<BTreeMap<PluginName, Seen>>,
+    /// Grows with each change of that.
+    version: AtomicU64,
     /// When all engines were last asked; held while they are, so that many who want to know ask once.
     asked: tokio::sync::Mutex<Option<Instant>>,
 }
@@ -36,8 +39,17 @@ impl Usage {
     /// Remembers all of this node's containers in an engine.
     pub(crate) fn learn(&self, name: &PluginName, found: &[Found], machine: Machine) {
         let one = |found: &Found| (found.container.state, Holding::of(&found.container, machine));
-        let seen = found.iter().map(one).collect();
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), seen);
+        let seen: Seen = found.iter().map(one).collect();
+        let mut all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.get(name) != Some(&seen) {
+            all.insert(name.clone(), seen);
+            self.version.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Returns which state of it this is.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
     fn of(&self, name: &PluginName) -> Seen {
@@ -127,6 +139,12 @@ impl Node {
 
     /// Returns the containers in each engine.
     pub(crate) async fn used_now(&self) -> BTreeMap<PluginName, Seen> {
+        self.refresh_usage().await;
+        self.usage.all()
+    }
+
+    /// Has the engines asked for their containers where that was some time ago.
+    pub(crate) async fn refresh_usage(&self) {
         if let Ok(mut asked) = self.usage.asked.try_lock()
             && asked.is_none_or(|asked| asked.elapsed() >= FRESH)
         {
@@ -134,6 +152,5 @@ impl Node {
             // What does not answer stays as it was last seen.
             let _ = tokio::time::timeout(LOOK, self.ours(&[])).await;
         }
-        self.usage.all()
     }
 }

@@ -96,6 +96,14 @@ pub(crate) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {
     warp::reply::with_status(warp::reply::json(value), status).into_response()
 }
 
+/// Returns JSON that is written already.
+pub(crate) fn json_text(status: StatusCode, text: Bytes) -> Response {
+    let mut response = Response::new(text.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
 /// A call in a task; dropping it drops the call.
 struct Call(JoinHandle<Result<Value, Failure>>);
 

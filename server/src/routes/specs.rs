@@ -6,7 +6,7 @@ use gx_core::api::{ServerSpecs, path};
 use warp::http::StatusCode;
 use warp::reply::Response;
 
-use super::answer::json;
+use super::answer::json_text;
 use super::failure::Failure;
 use super::request::Request;
 use super::{Gives, Route, State, Takes, handler, schema};
@@ -24,5 +24,5 @@ pub(super) const ROUTES: &[Route] = &[Route {
 
 async fn server_specs(state: Arc<State>, request: Request) -> Result<Response, Failure> {
     authorize(&request.caller, Verb::Describe, None)?;
-    Ok(json(StatusCode::OK, &state.node.specs(&request.caller).await))
+    Ok(json_text(StatusCode::OK, state.node.specs_as_json(&request.caller).await))
 }

@@ -11,6 +11,7 @@ mod life;
 mod limits;
 mod probe;
 mod refer;
+mod remembered;
 mod removal;
 mod rotation;
 mod routes;

@@ -271,6 +271,7 @@ fn without_guest(spec: ContainerSpec) -> ContainerSpec {
 #[async_trait]
 impl Runtime for Probe {
     async fn capabilities(&self) -> Result<Capabilities> {
+        let _call = self.enter("capabilities").await?;
         let mut can = self.inner.capabilities().await?;
         if self.state.lock().unwrap().able {
             can.features.extend([Feature::Volumes, Feature::Feed]);
