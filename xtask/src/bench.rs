@@ -1,11 +1,13 @@
 //! `cargo xtask bench`: measures in turn within one run, and writes docs/benchmarks.md.
 
 mod access;
+mod host;
 mod peers;
 mod plugin;
 mod report;
 mod runtime;
 mod sample;
+mod server;
 mod speed;
 
 use clap::Subcommand;
@@ -19,6 +21,8 @@ pub(crate) enum Bench {
     Runtime(runtime::RuntimeArgs),
     /// The way in by SSH, against an image with a server of its own
     Access(access::AccessArgs),
+    /// The server: answers, handshakes, rights, and a crowd of idle connections, against a bare hyper and rustls
+    Server(server::ServerArgs),
     /// The boundary between gx and a plugin, in its process and in a child
     Plugin,
     /// The table of servers: merging, memory, and ten thousand of them exchanging tables
@@ -37,6 +41,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Runtime(args) => runtime::run(args),
         Bench::Access(args) => access::run(args),
+        Bench::Server(args) => server::run(args),
         Bench::Plugin => plugin::run(),
         Bench::Peers => peers::run(),
         Bench::Speed(args) => speed::run(args),

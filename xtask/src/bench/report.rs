@@ -70,8 +70,9 @@ impl Report {
         let mut text = heading(&self.command)?;
         text.push_str("| | median ms | p10 | p90 | n |\n|---|--:|--:|--:|--:|\n");
         for Row { what, sample } in &self.rows {
-            let (p10, p90, n) = (sample.percentile(10), sample.percentile(90), sample.values().len());
-            let _ = writeln!(text, "| {what} | {:.1} | {p10:.1} | {p90:.1} | {n} |", sample.median());
+            let [median, p10, p90] =
+                [sample.median(), sample.percentile(10), sample.percentile(90)].map(shown);
+            let _ = writeln!(text, "| {what} | {median} | {p10} | {p90} | {} |", sample.values().len());
         }
         text.push_str("\n| goal | found | |\n|---|---|---|\n");
         for Verdict { goal, found, holds } in &self.verdicts {
@@ -146,6 +147,11 @@ fn machine() -> Result<String> {
     let load = load.split_whitespace().nth(1).unwrap_or("unknown").to_owned();
     let model = model.unwrap_or("unknown");
     Ok(format!("{date}, {count} CPUs ({model}), {kernel}, load over five minutes {load}"))
+}
+
+/// Writes milliseconds as exactly as they are worth it.
+fn shown(ms: f64) -> String {
+    if ms < 10.0 { format!("{ms:.2}") } else { format!("{ms:.1}") }
 }
 
 /// Puts a section between its marks.

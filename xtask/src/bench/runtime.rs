@@ -1,19 +1,16 @@
 //! Containers: gx against the engines' client crates and their own programs, in turn within one run.
 
-use std::io::{BufRead, BufReader};
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::{Command, Stdio};
 
 use clap::Args;
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::bench::host::Host;
 use crate::bench::report::Report;
 use crate::bench::sample::{Sample, cpu_time, time, time_together};
 use crate::build;
-use crate::engines::{self, Engines};
+use crate::engines::Engines;
 use crate::setup;
 use crate::shell::{self, Doing, Failure, Result, say};
 
@@ -55,10 +52,8 @@ pub(crate) fn run(args: &RuntimeArgs) -> Result<()> {
 struct Bench<'e> {
     engines: &'e Engines,
     release: PathBuf,
+    host: Host, // ended before its folder goes
     folder: tempfile::TempDir,
-    host: Child,
-    address: String,
-    node_id: String,
 }
 
 impl<'e> Bench<'e> {
@@ -69,16 +64,8 @@ impl<'e> Bench<'e> {
         let release = shell::target().join("release");
         let mut serve = gx(engines, &release, &folder);
         serve.args(["serve", "--json", "--listen", "127.0.0.1:0"]);
-        let log = std::fs::File::create(folder.path().join("serve.log")).doing("serve.log")?;
-        serve.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).process_group(0);
-        let mut host = serve.spawn().doing("gx serve")?;
-        let mut line = String::new();
-        let stdout = host.stdout.as_mut().expect("stdout is piped");
-        BufReader::new(stdout).read_line(&mut line).doing("gx serve")?;
-        let told: Value = serde_json::from_str(&line).doing("gx serve --json")?;
-        let text = |key: &str| told[key].as_str().unwrap_or_default().to_owned();
-        let (address, node_id) = (text("listening"), text("node_id"));
-        Ok(Self { engines, release, folder, host, address, node_id })
+        let host = Host::start(&mut serve, &folder.path().join("serve.log"))?;
+        Ok(Self { engines, release, host, folder })
     }
 
     /// Create and remove, one container at a time, each way in turn.
@@ -157,7 +144,7 @@ impl<'e> Bench<'e> {
     fn added_by_the_host(&self, runtime: &str, rounds: usize, report: &mut Report) -> Result<()> {
         say(format_args!("{runtime}: what the host adds to a create"));
         let mut direct = Command::new(self.release.join("gx-bench-direct"));
-        direct.args(["host", runtime, &self.address]).arg(self.folder.path().join("data"));
+        direct.args(["host", runtime, &self.host.address]).arg(self.folder.path().join("data"));
         direct.arg((rounds + 1).to_string());
         let told: Value = serde_json::from_str(&shell::read(&mut direct)?).doing("gx-bench-direct")?;
         let sample = |key: &str| -> Sample {
@@ -180,7 +167,7 @@ impl<'e> Bench<'e> {
         say(format_args!("{runtime}: a list of {many}"));
         let count = many.to_string();
         let direct = || Command::new(self.release.join("gx-bench-direct"));
-        let listed = shell::read(direct().args(["many", runtime, &count, &self.node_id]))
+        let listed = shell::read(direct().args(["many", runtime, &count, &self.host.node_id]))
             .and_then(|_| self.list_often(runtime, many));
         shell::read(direct().args(["few", runtime, &count]))?;
         let (listed, own) = listed?;
@@ -255,7 +242,7 @@ impl<'e> Bench<'e> {
                 let start = move || {
                     let mut gx = gx(self.engines, &self.release, &self.folder);
                     if matches!(way, Way::Host) {
-                        gx.args(["--on", &self.address]);
+                        gx.args(["--on", &self.host.address]);
                     }
                     gx
                 };
@@ -311,10 +298,6 @@ impl Drop for Bench<'_> {
                 engine.args(["rm", "--force"]).args(names);
                 let _ = engine.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
             }
-        }
-        let _ = kill_process(Pid::from_child(&self.host), Signal::TERM);
-        if !engines::ended_within(&mut self.host, Duration::from_secs(30)) {
-            let _ = self.host.kill();
         }
     }
 }

@@ -97,22 +97,28 @@ fn check(command: &Command, output: &std::process::Output) -> Result<()> {
 /// # Errors
 /// [`Failure::Because`] where a run fails or the kernel's count cannot be read.
 pub(crate) fn cpu_time(runs: u32, mut command: impl FnMut() -> Command) -> Result<f64> {
-    let before = children_ticks()?;
+    // Of all children that were waited for: fields 16 and 17 of proc_pid_stat(5).
+    let children = || cpu_ms("/proc/self/stat", 13);
+    let before = children()?;
     for _ in 0..runs {
         time(&mut command())?;
     }
-    let per_second: f64 = shell::read(Command::new("getconf").arg("CLK_TCK"))?.parse().doing("CLK_TCK")?;
-    Ok((children_ticks()? - before) / per_second * 1e3 / f64::from(runs))
+    Ok((children()? - before) / f64::from(runs))
 }
 
-/// CPU time of all children that were waited for, user's and system's: fields 16 and 17 of proc_pid_stat(5).
-fn children_ticks() -> Result<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat").doing("/proc/self/stat")?;
-    let (_, after_name) = stat.rsplit_once(')').unwrap_or_default();
-    let fields: Vec<f64> = after_name.split_whitespace().skip(13).take(2).flat_map(str::parse).collect();
-    match fields[..] {
-        [user, system] => Ok(user + system),
-        _ => Err(Failure::Because(format!("/proc/self/stat has no times of children: {stat}"))),
+/// Returns a CPU time of proc_pid_stat(5) in milliseconds, user's and system's: the two fields that come so many after the
+/// process's name.
+///
+/// # Errors
+/// [`Failure::Because`] where they cannot be read.
+pub(crate) fn cpu_ms(file: &str, after_name: usize) -> Result<f64> {
+    let stat = std::fs::read_to_string(file).doing(file)?;
+    let (_, rest) = stat.rsplit_once(')').unwrap_or_default();
+    let ticks: Vec<f64> = rest.split_whitespace().skip(after_name).take(2).flat_map(str::parse).collect();
+    let per_second: f64 = shell::read(Command::new("getconf").arg("CLK_TCK"))?.parse().doing("CLK_TCK")?;
+    match ticks[..] {
+        [user, system] => Ok((user + system) / per_second * 1e3),
+        _ => Err(Failure::Because(format!("{file} has no times: {stat}"))),
     }
 }
 
