@@ -88,7 +88,7 @@ pub struct Globals {
     /// Reads this configuration file and no other
     #[arg(long, global = true, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub config: Option<PathBuf>,
-    /// Acts there: `local`, a joined host by its name, or an address as [NODEID@]HOST[:PORT]
+    /// Acts there: `local`, a joined host by its name, an address as [NODEID@]HOST[:PORT], or for create `best`
     #[arg(long, global = true, value_name = "WHERE")]
     pub on: Option<String>,
     /// Prints JSON, one object per line for streams; errors too
@@ -150,7 +150,7 @@ pub enum Command {
     Specs(specs::SpecsArgs),
     /// Lists runtimes and the health of their engines
     Runtimes(runtimes::RuntimesArgs),
-    /// Measures other servers
+    /// Lists the servers that are known, measures them, and finds the best
     Peers(Box<peers::PeersArgs>),
     /// Lends this machine
     Serve(serve::ServeArgs),

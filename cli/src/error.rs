@@ -307,6 +307,14 @@ impl From<KnownError> for CliError {
     }
 }
 
+impl From<gx_peers::StoreError> for CliError {
+    fn from(error: gx_peers::StoreError) -> Self {
+        Self::failed(error.to_string())
+            .sources(&error)
+            .hint("the table is in the data folder, which has to be writable; GX_DATA_DIR names another")
+    }
+}
+
 impl From<HostError> for CliError {
     fn from(error: HostError) -> Self {
         let kind = match error.class() {

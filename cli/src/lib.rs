@@ -13,6 +13,7 @@ mod identity;
 mod ignore;
 mod interrupt;
 mod output;
+mod peers;
 mod road;
 mod settings;
 mod target;

@@ -23,6 +23,8 @@ use crate::settings::Settings;
 
 /// The word for this machine.
 pub(crate) const LOCAL: &str = "local";
+/// The word for the server that fits best.
+pub(crate) const BEST: &str = "best";
 
 /// Where a command acts.
 #[derive(Clone)]
@@ -54,8 +56,10 @@ impl Target {
     pub(crate) async fn open(settings: &Settings, environment: &Environment, out: &Out) -> Result<Self> {
         match settings.config.client.on.as_str() {
             LOCAL => Ok(Self::Local(open_node(settings, environment).await?)),
-            "best" => Err(CliError::usage("gx cannot choose a host by itself yet")
-                .hint("--on takes `local`, the name of a host that was joined, or an address as [NODEID@]HOST[:PORT]")),
+            BEST => {
+                Err(CliError::usage("`best` is a host for what is made, and there may be another each time")
+                    .hint("`gx create --on best` chooses one and says which; `gx peers best` only shows it"))
+            }
             host => Ok(Self::Host(road::open(host, &settings.data, out).await?)),
         }
     }

@@ -16,11 +16,15 @@ mod body;
 mod calls;
 mod error;
 mod exec;
+mod link;
+mod public;
 mod socket;
 mod trust;
 mod tunnel;
 
 pub use error::{ClientError, Result};
+pub use link::PeerLink;
+pub use public::{PublicAddressError, public_address};
 pub use tunnel::Tunnel;
 
 /// How long it may take to reach a host.

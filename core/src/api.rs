@@ -60,6 +60,11 @@ pub mod path {
     pub const METRICS: &str = "/metrics";
     /// `GET`: [`ServerSpecs`](super::ServerSpecs).
     pub const SERVER_SPECS: &str = "/server_specs";
+    /// `GET ?after=&limit=`: [`TablePage`](crate::peers::file::TablePage); `POST` a form ([`form`](crate::peers::form)) with
+    /// an [`Upload`](crate::peers::file::Upload): what it asks for, else the first page.
+    pub const IP_TABLE: &str = "/ip_table";
+    /// The same in the predecessor's spelling.
+    pub const IP_TABLE_LEGACY: &str = "/IpTable";
     /// `GET`: this contract as OpenAPI 3.1.
     pub const OPENAPI: &str = "/openapi.json";
     /// `GET`: all [`RuntimeStatus`](super::RuntimeStatus).

@@ -18,12 +18,14 @@ use crate::units::{Size, Span};
 mod audit;
 mod error;
 mod measure;
+mod peers;
 mod policy;
 mod rates;
 mod totals;
 pub use audit::AuditConfig;
 pub use error::{ConfigError, closest};
 pub use measure::MeasureConfig;
+pub use peers::{PeersConfig, Share};
 pub use policy::{ImagePattern, PolicyConfig};
 pub use rates::RateConfig;
 pub use totals::TotalConfig;
@@ -36,6 +38,8 @@ pub struct Config {
     pub client: ClientConfig,
     /// What a host lends and how.
     pub server: ServerConfig,
+    /// The table of servers, and with whom it is exchanged.
+    pub peers: PeersConfig,
     /// The plugins, by name. The bundled ones are there without being named.
     pub plugins: BTreeMap<PluginName, PluginConfig>,
 }

@@ -86,6 +86,13 @@ impl NodeKey {
     }
 }
 
+/// Returns a text's MAC (HMAC-SHA256, RFC 2104) in hexadecimal; the secret is one of [`NodeKey::derive`].
+pub fn mac(secret: &[u8; 32], text: &[u8]) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("a key of any length will do");
+    mac.update(text);
+    to_hex(&mac.finalize().into_bytes())
+}
+
 /// Returns whether a node has signed this message.
 pub fn verify(node: NodeId, message: &[u8], signature: &[u8; 64]) -> bool {
     VerifyingKey::from_bytes(node.as_bytes())

@@ -8,6 +8,6 @@ mod known;
 mod rotation;
 pub mod tls;
 
-pub use key::{KeyError, NodeKey, open, to_hex, verify};
+pub use key::{KeyError, NodeKey, mac, open, to_hex, verify};
 pub use known::{Known, KnownError, KnownHosts, Met};
 pub use rotation::{former, is_signed, leads, rotate, rotations, sign};

@@ -47,6 +47,7 @@ mod names;
 mod network;
 mod nvml;
 mod passwd;
+mod peers;
 mod platform;
 mod policy;
 mod ports;
@@ -69,6 +70,7 @@ pub(crate) use caller::Identity;
 pub use caller::{Caller, Verb, authorize};
 pub use idle::Inside;
 pub(crate) use lock::ServerLock;
+pub(crate) use peers::TableQuery;
 #[cfg(test)]
 pub(crate) use platform::architecture;
 pub use policy::Origin;
@@ -84,7 +86,7 @@ const FINISH: Duration = Duration::from_secs(30);
 /// What a node is opened with.
 #[derive(Debug, Clone)]
 pub struct NodeOptions {
-    /// The configuration; of it the node uses `[server]`.
+    /// The configuration; of it the node uses `[server]` and `[peers]`.
     pub config: Config,
     /// How plugins are found and kept.
     pub plugins: HostOptions,
@@ -128,6 +130,7 @@ pub struct Node {
     sampler: Arc<sample::Sampler>,
     told: specs::Told,
     gpus: lock::TurnLock,
+    table: peers::Table,
 }
 
 impl std::fmt::Debug for Node {
@@ -189,6 +192,7 @@ impl Node {
             sampler: Arc::new(sample::Sampler::new(&data)),
             told: Default::default(),
             gpus: lock::TurnLock::new(&data, "gpus.lock"),
+            table: peers::Table::new(config.peers),
             data,
             version,
         }))
@@ -416,6 +420,11 @@ impl Node {
             timely(name, async { found.runtime.inspect(id).await.map_err(ServerError::of(name)) });
         Ok(self.told(name, container.await?))
     }
+}
+
+/// Returns the time by this machine's clock.
+fn now() -> gx_core::Timestamp {
+    std::time::SystemTime::now().into()
 }
 
 fn make_private_folder(data: &std::path::Path) -> Result<()> {

@@ -118,7 +118,9 @@ impl Server {
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self { listener, door, node, _lock } = self;
         tracing::info!(node = %node.id(), "serving");
-        let mut background = background(&node);
+        let tls = matches!(door, Door::Tls { .. });
+        let listening = listener.local_addr().ok().filter(|_| tls);
+        let mut background = background(&node, listening);
         let (close, closing) = watch::channel(false);
         let state = routes::State::new(node.clone(), closing.clone());
         let counters = state.counters().clone();
@@ -134,12 +136,13 @@ impl Server {
         }
         connections.shutdown().await;
         background.shutdown().await;
+        node.leave_peers().await;
         node.shutdown().await;
     }
 }
 
 /// Starts what a server does beside answering.
-fn background(node: &Arc<Node>) -> JoinSet<()> {
+fn background(node: &Arc<Node>, listening: Option<SocketAddr>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     for name in node.runtime_names() {
         let node = node.clone();
@@ -154,6 +157,7 @@ fn background(node: &Arc<Node>) -> JoinSet<()> {
     let (watched, kept) = (node.clone(), node.clone());
     tasks.spawn(async move { watched.watch_members().await });
     tasks.spawn(async move { kept.keep_members().await });
+    tasks.spawn(node.clone().keep_peers(listening));
     tasks
 }
 

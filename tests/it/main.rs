@@ -17,6 +17,7 @@
 //! | `leases` | leases are made longer, and end |
 //! | `members` | nodes join by a ticket and are cut off; keys change; a server is killed while a ticket is used |
 //! | `messages` | what a user reads when something is wrong, word for word |
+//! | `peers` | servers that exchange their tables, the best of them, and peers that are not as they should be |
 //! | `plugins` | bad and misbehaving plugins |
 //! | `stranger` | a plugin from a workspace of its own, from `gx plugin new` to `gx create` |
 //! | `faults` | engines that go away, kill -9, Ctrl-C, slow readers |
@@ -52,6 +53,7 @@ mod limits;
 mod measure;
 mod members;
 mod messages;
+mod peers;
 mod plugins;
 mod ports;
 mod read_only;

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use clap_complete::ArgValueCandidates;
 use gx_core::api::{ContainerInfo, CreateRequest, PullPolicy};
 use gx_core::network::NetworkMode;
+use gx_core::peers::Needs;
 use gx_core::secret::Secret;
 use gx_core::stream::pipe;
 use gx_core::units::{Size, Span};
@@ -19,6 +20,9 @@ use super::{Context, completions};
 use crate::error::{CliError, Result, Status};
 use crate::identity::{self, Identity};
 use crate::output::{Pairs, Show, View};
+use crate::target::{BEST, Target};
+
+mod best;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,6 +33,7 @@ Examples:
   gx create --name mydesk gx-desktop           a desktop, for gx vnc
   gx create --name box debian                  stays until it is stopped; `gx ssh box` gets in
   gx create --network none debian -- make      without any way out or in
+  gx create --on best --needs 'gpu>=1' app     on the best server that is known; see gx peers
   gx create --name box --idle 30m debian       stopped after half an hour without a session and without work
 
 Everything after IMAGE is the command; `--` before it keeps its flags its own. An image that would only run a shell \
@@ -116,6 +121,9 @@ pub struct CreateArgs {
     /// Waits until the container has ended, and ends with its exit code
     #[arg(long)]
     pub wait: bool,
+    /// With --on best: what the server has to have, as in 'gpu>=1 memory>=8G'
+    #[arg(long, value_name = "NEEDS", value_parser = super::peers::needs)]
+    pub needs: Option<Needs>,
     /// Checks everything and makes nothing
     #[arg(long, conflicts_with = "wait")]
     pub dry_run: bool,
@@ -154,14 +162,25 @@ impl From<Network> for NetworkMode {
 }
 
 pub(crate) async fn run(args: CreateArgs, context: &Context<'_>) -> Result<Status> {
+    let needs = args.needs.clone();
     let (wait, dry_run, idle) = (args.wait, args.dry_run, args.idle.is_some());
     let keys = if args.no_guest { Vec::new() } else { keys(&args.ssh_key, context)? };
     let request = CreateRequest { ssh_keys: keys, ..request(args, context)? };
-    let key = random_key()?;
-    let target = context.target().await?;
-    let (output, items) = pipe(0);
-    let (made, ()) = tokio::join!(target.create(request, key, output), context.out.steps().follow(items));
-    let mut info = made?;
+    let settings = context.settings()?;
+    let place = match (settings.config.client.on.as_str(), needs) {
+        (BEST, needs) => best::create(&request, &needs.unwrap_or_default(), &settings, context).await?,
+        (_, Some(_)) => {
+            return Err(
+                CliError::usage("--needs chooses among servers, and the host is named").hint("--on best")
+            );
+        }
+        (_, None) => {
+            let target = context.target().await?;
+            let info = on(target, request, random_key()?, context).await?;
+            Place { target: target.clone(), info, on: context.globals.on.clone() }
+        }
+    };
+    let Place { target, mut info, on } = place;
     if dry_run {
         context.out.note("nothing was made: this is what there would be");
     } else if idle && target.is_local() {
@@ -170,13 +189,33 @@ pub(crate) async fn run(args: CreateArgs, context: &Context<'_>) -> Result<Statu
             .note("it is stopped when it is idle, as leases end, while `gx serve` runs on this machine");
     }
     if !wait {
-        context.out.show(&Made { info, on: context.globals.on.clone() })?;
+        context.out.show(&Made { info, on })?;
         return Ok(Status::DONE);
     }
     let exit = target.wait(info.id.as_str()).await?;
     info = target.show(info.id.as_str()).await.unwrap_or(info);
     context.out.show(&info)?;
     Ok(Status::of(&exit))
+}
+
+/// Where a container was made.
+struct Place {
+    target: Target,
+    info: ContainerInfo,
+    /// What `--on` takes for it; nothing for where commands act anyway.
+    on: Option<String>,
+}
+
+/// Makes a container there, and shows the progress.
+async fn on(
+    target: &Target,
+    request: CreateRequest,
+    key: IdempotencyKey,
+    context: &Context<'_>,
+) -> Result<ContainerInfo> {
+    let (output, items) = pipe(0);
+    let (made, ()) = tokio::join!(target.create(request, key, output), context.out.steps().follow(items));
+    made
 }
 
 fn request(args: CreateArgs, context: &Context<'_>) -> Result<CreateRequest> {

@@ -39,7 +39,8 @@ impl Steps {
         }
     }
 
-    fn step(&mut self, step: &Progress) {
+    /// Shows one step.
+    pub(crate) fn step(&mut self, step: &Progress) {
         let id = clean::line(&step.id).into_owned();
         let message = clean::lines(step.message.trim_end()).into_owned();
         match self {

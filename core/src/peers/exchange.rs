@@ -157,18 +157,18 @@ pub fn answer<B: Book>(book: &mut B, ask: &Ask) -> Answer<B::Record> {
     let all = ask.have.is_none() || ask.parts <= 1 || wanted.len() <= SEND_ANYHOW;
     let mut now = if all { std::mem::take(&mut wanted) } else { wanted.take_within(&ask.arc()) };
     let first = now.take_from(ask.start, Page::MAX_RECORDS);
-    let (records, too_many) = fitting::<B>(book.lookup(&first));
+    let (records, too_many) = fitting::<B>(book.lookup(&first), Page::MAX_BYTES);
     answer.records = records;
     answer.rest = wanted.union(&now).union(&too_many);
     answer
 }
 
 /// Returns as many as one body may have, and the short ids of the others.
-fn fitting<B: Book>(mut records: Vec<B::Record>) -> (Vec<B::Record>, ShortIds) {
+fn fitting<B: Book>(mut records: Vec<B::Record>, max_bytes: usize) -> (Vec<B::Record>, ShortIds) {
     let mut bytes = 0;
     let fits = |record: &B::Record| {
         bytes += B::measure(record).1;
-        bytes > Page::MAX_BYTES
+        bytes > max_bytes
     };
     let end = records.iter().position(fits).unwrap_or(records.len()).min(Page::MAX_RECORDS);
     let others = records.split_off(end);

@@ -11,6 +11,7 @@
 //! | `gpu>=1 memory>=8G runtime=podman` | [`Needs`] |
 //! | the best server for a need, and why | [`rank`] |
 //! | the table as text | [`file`] |
+//! | the form in which a table is uploaded | [`form`] |
 //!
 //! Everything here is pure: `now`, signatures and chance come from the caller. `docs/peers.md` says the same for those
 //! who write another implementation.
@@ -19,6 +20,7 @@ pub mod address;
 mod digest;
 pub mod exchange;
 pub mod file;
+pub mod form;
 mod needs;
 mod observation;
 pub mod rank;
@@ -30,5 +32,8 @@ pub use digest::{Buckets, Digest, Fingerprint, ShortId, ShortIds};
 pub use needs::{Miss, Needs, NeedsError};
 pub use observation::{Freshness, Observation};
 pub use rank::{Candidate, Ranked, rank};
-pub use record::{Gpu, PeerRecord, RecordError, Signature, SignedRecord, VerifiedRecord, Verify, clean_text};
-pub use table::{DialBudget, Entry, Inserted, Legacy, Merged, Page, PeerTable, Refused, TableLimits};
+pub use record::{
+    Gpu, PeerRecord, RECORD_PURPOSE_BYTES, RecordError, Signature, SignedRecord, VerifiedRecord, Verify,
+    clean_text, is_label_key,
+};
+pub use table::{Base, DialBudget, Entry, Inserted, Legacy, Merged, Page, PeerTable, Refused, TableLimits};

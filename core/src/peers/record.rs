@@ -19,6 +19,8 @@ pub use signed::{Signature, SignedRecord, VerifiedRecord, Verify};
 
 /// What is signed begins with this, so that no other signature passes for a record's.
 const PURPOSE: &[u8] = b"gx peer record 1\n";
+/// How much that is: what is signed is so much longer than a record's text.
+pub const RECORD_PURPOSE_BYTES: usize = PURPOSE.len();
 /// A record and its signature are at most 1 KiB.
 const MAX_TEXT_BYTES: usize = 1_024 - 64;
 const MAX_ADDRESSES: usize = 8;
@@ -242,8 +244,13 @@ fn word(text: &str) -> bool {
 }
 
 fn label(key: &str, value: &str) -> bool {
+    is_label_key(key) && clean(value, MAX_LABEL)
+}
+
+/// Returns whether a label may have this key: 1 to 63 of `[a-z0-9_.-]`.
+pub fn is_label_key(key: &str) -> bool {
     let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'.' | b'-');
-    (1..=MAX_LABEL).contains(&key.len()) && key.bytes().all(letter) && clean(value, MAX_LABEL)
+    (1..=MAX_LABEL).contains(&key.len()) && key.bytes().all(letter)
 }
 
 fn clean(text: &str, bytes: usize) -> bool {

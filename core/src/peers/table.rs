@@ -17,6 +17,7 @@ use crate::peers::observation::{Freshness, Observation};
 use crate::peers::record::VerifiedRecord;
 
 mod budget;
+mod combine;
 mod entry;
 mod legacy;
 mod outcome;
@@ -25,6 +26,7 @@ mod room;
 mod view;
 
 pub use budget::DialBudget;
+pub use combine::Base;
 pub use entry::Entry;
 use entry::{bits, replace, told_by};
 pub use legacy::Legacy;

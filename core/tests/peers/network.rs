@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use gx_core::peers::exchange::{Answer, Ask, Book, Chance, Pace, Round, Sent, TableBook, answer, choose};
-use gx_core::peers::{Network, PeerTable, Source, TableLimits, VerifiedRecord};
+use gx_core::peers::{Entry, Network, PeerTable, Source, TableLimits, VerifiedRecord};
 use gx_core::{NodeId, Timestamp};
 
 use crate::world::{Cost, START};
@@ -25,6 +25,8 @@ pub(crate) trait Table {
     fn book(&mut self) -> Self::Book<'_>;
     /// Takes in what came from an address.
     fn merge(&mut self, records: Vec<Self::Record>, from: IpAddr);
+    /// Tries whether some of those it knows are there, as a server does between two rounds.
+    fn probe(&mut self, _chance: &mut Chance, _alive: &[bool]) {}
     /// Notes whether a server answered.
     fn note(&mut self, _peer: usize, _answered: bool) {}
     /// Returns the numbers of the servers to ask, in different networks while that goes.
@@ -60,6 +62,8 @@ pub(crate) struct Real {
     directory: Rc<Directory>,
     /// The simulation's clock.
     pub(crate) now: Timestamp,
+    /// How many that nobody has reached it tries between two rounds; with any, it asks those that answered first.
+    pub(crate) probes: usize,
 }
 
 impl Real {
@@ -68,7 +72,24 @@ impl Real {
         let now = Timestamp::from_unix(START);
         let mut table = PeerTable::new(limits, Some(own.node_id()));
         table.insert(own.clone(), Source::Own, now).expect("one's own record is always taken");
-        Self { table, directory: Rc::clone(directory), now }
+        Self { table, directory: Rc::clone(directory), now, probes: 0 }
+    }
+}
+
+fn is_proven(entry: &Entry) -> bool {
+    entry.observed().is_some_and(|seen| seen.failures == 0 && seen.last_seen.is_some())
+}
+
+impl Real {
+    /// Returns up to so many that can be asked, at random, in different networks while that goes.
+    fn some(&self, chance: &mut Chance, count: usize, fits: impl Fn(&Entry) -> bool) -> Vec<NodeId> {
+        let askable = self.table.askable(self.now).filter(|(_, entry)| fits(entry));
+        let all: Vec<NodeId> = askable.map(|(node, _)| node).collect();
+        let network = |index: usize| {
+            let entry = self.table.get(all[index]).expect("it was listed");
+            Network::of(entry.addresses().next().expect("it can be asked").ip())
+        };
+        choose(chance, all.len(), count, network).into_iter().map(|index| all[index]).collect()
     }
 }
 
@@ -84,15 +105,24 @@ impl Table for Real {
         self.table.merge(records, Source::Peer(from), self.now);
     }
 
+    fn probe(&mut self, chance: &mut Chance, alive: &[bool]) {
+        for node in self.some(chance, self.probes, |entry| !is_proven(entry)) {
+            let there = self.directory.number(node).is_some_and(|number| alive[number]);
+            let now = self.now;
+            self.table.observe(node, |seen| if there { seen.answered(None, now) } else { seen.failed(now) });
+        }
+    }
+
     fn choose(&self, chance: &mut Chance, count: usize) -> Vec<usize> {
-        let all: Vec<NodeId> = self.table.askable(self.now).map(|(node, _)| node).collect();
-        let network = |index: usize| {
-            let entry = self.table.get(all[index]).expect("it was listed");
-            Network::of(entry.addresses().next().expect("it can be asked").ip())
+        let chosen = if self.probes == 0 {
+            self.some(chance, count, |_| true)
+        } else {
+            let mut proven = self.some(chance, count, is_proven);
+            proven.extend(self.some(chance, count - proven.len(), |entry| !is_proven(entry)));
+            proven
         };
-        let chosen = choose(chance, all.len(), count, network);
         // Whoever nobody made is a number that never answers.
-        chosen.into_iter().map(|index| self.directory.number(all[index]).unwrap_or(usize::MAX)).collect()
+        chosen.into_iter().map(|node| self.directory.number(node).unwrap_or(usize::MAX)).collect()
     }
 
     fn note(&mut self, peer: usize, answered: bool) {
@@ -193,6 +223,7 @@ impl<T: Table> Simulation<T> {
 
     fn turn(&mut self, server: usize, before: &mut Option<Vec<T>>, twist: &mut impl Twist<T::Record>) {
         let mut pace = self.paces[server].clone();
+        self.servers[server].probe(&mut self.chance, &self.alive);
         let peers = self.servers[server].choose(&mut self.chance, pace.fanout());
         let mut round = Round::begin(&pace, peers.len(), self.chance.draw() as u8);
         loop {

@@ -26,6 +26,7 @@ use book::Book;
 use file::Stamp;
 
 pub(crate) use admit::Attempts;
+pub(in crate::node) use invite::outward;
 
 /// How long another process is waited for that changes the list.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);

@@ -35,6 +35,7 @@ async fn metrics(state: Arc<State>, request: Request) -> Result<Response, Failur
     page.sample("gx_build_info", &[("version", &state.node.version())], 1);
     containers(&mut page, &state, &request.caller).await;
     requests(&mut page, &state);
+    peers(&mut page, &state);
     connections(&mut page, &state);
     speedtests(&mut page, &state);
     let mut response = page.0.into_response();
@@ -115,6 +116,23 @@ fn requests(page: &mut Page, state: &State) {
     page.sample(&format!("{name}_count"), &[], counts.last().copied().unwrap_or_default());
     page.family("gx_audit_missing_total", "counter", "Entries that the audit log does not have.");
     page.sample("gx_audit_missing_total", &[], state.audit.missing());
+}
+
+/// The table of servers, and its exchange.
+fn peers(page: &mut Page, state: &State) {
+    let figures = state.node.peer_figures();
+    page.family("gx_peers", "gauge", "Servers in the table, by how they answered.");
+    for (name, count) in figures.by_freshness.iter().filter(|(name, _)| !name.is_empty()) {
+        page.sample("gx_peers", &[("state", name)], count);
+    }
+    page.family("gx_peer_exchanges_total", "counter", "Tables that were asked for, or not had, or told.");
+    for (name, count) in figures.exchanges {
+        page.sample("gx_peer_exchanges_total", &[("kind", &name)], count);
+    }
+    page.family("gx_peer_records_total", "counter", "Records of others that were news, or refused.");
+    for (name, count) in figures.records {
+        page.sample("gx_peer_records_total", &[("kind", &name)], count);
+    }
 }
 
 fn connections(page: &mut Page, state: &State) {

@@ -33,6 +33,7 @@ mod health;
 mod images;
 mod metrics;
 mod openapi;
+mod peers;
 mod request;
 mod runtimes;
 mod specs;
@@ -124,6 +125,8 @@ enum Takes {
     Nothing,
     Json(SchemaOf),
     MaybeJson(SchemaOf),
+    /// A multipart form with this as its part `json`.
+    Form(SchemaOf),
     Tar,
     /// Anything, of any type.
     Bytes,
@@ -171,6 +174,7 @@ fn table() -> impl Iterator<Item = &'static Route> {
         tunnel::ROUTES,
         trust::ROUTES,
         speedtest::ROUTES,
+        peers::ROUTES,
     ]
     .into_iter()
     .flatten()

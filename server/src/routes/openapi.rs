@@ -64,6 +64,10 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         Takes::Nothing => {}
         Takes::Json(schema) => body("application/json", schema(generator).into(), true),
         Takes::MaybeJson(schema) => body("application/json", schema(generator).into(), false),
+        Takes::Form(schema) => {
+            let part = json!({ "type": "object", "required": ["json"], "properties": { "json": Value::from(schema(generator)) } });
+            body("multipart/form-data", part, true);
+        }
         Takes::Tar => body("application/x-tar", json!({}), true),
         Takes::Bytes => body("application/octet-stream", json!({}), false),
     }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use gx_core::IdempotencyKey;
 use gx_core::api::{IDEMPOTENCY_KEY, REQUEST_ID, STREAM_TYPE};
+use gx_core::peers::form::{self, FormError};
 use gx_core::stream::{Input, InputChunk, InputSender, input};
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
@@ -139,6 +140,17 @@ impl Request {
         let body = self.collect().await?;
         self.check_content_type("application/json")?;
         parse(&body)
+    }
+
+    /// Reads the part `json` of a multipart form.
+    pub(crate) async fn form(&mut self) -> Result<Vec<u8>, Failure> {
+        let body = self.collect().await?;
+        let kind = self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        match form::decode(kind, &body) {
+            Ok(text) => Ok(text.to_vec()),
+            Err(FormError::Type) => Err(Failure::ContentType { wanted: "multipart/form-data" }),
+            Err(error) => Err(Failure::field(form::PART, error.to_string())),
+        }
     }
 
     /// Reads a JSON body; without one the default is meant.

@@ -122,7 +122,11 @@ impl Track {
             self.state.counters.limited(kind_of(&self.caller));
         }
         let entry = self.entry(code);
-        let is_read = |(method, path)| method == "GET" || speedtest::is_bulk(method, path);
+        let is_read = |(method, at)| {
+            // An exchange of tables mostly reads, and comes as often as the network has servers.
+            let exchanges = matches!(at, path::IP_TABLE | path::IP_TABLE_LEGACY);
+            method == "GET" || exchanges || speedtest::is_bulk(method, at)
+        };
         let is_read = self.noted().route.is_none_or(is_read);
         let is_session = entry.status == StatusCode::SWITCHING_PROTOCOLS.as_u16();
         if is_read && code.is_none_or(|code| code == ErrorCode::Cancelled) && !is_session {

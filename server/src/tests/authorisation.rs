@@ -46,6 +46,10 @@ const TABLE: &[(&str, &str, [Cell; 7])] = &[
     ("GET",    "/metrics",                           [NO,    NO,  NO,    NO,   NO,   OK,  NO]),
     ("GET",    "/openapi.json",                      [OK,    OK,  OK,    OK,   OK,   OK,  OK]),
     ("GET",    "/server_specs",                      [OK,    OK,  OK,    OK,   OK,   OK,  OK]),
+    ("GET",    "/ip_table",                          [OK,    OK,  OK,    OK,   OK,   OK,  OK]),
+    ("POST",   "/ip_table",                          [OK,    OK,  OK,    OK,   OK,   OK,  OK]),
+    ("GET",    "/IpTable",                           [OK,    OK,  OK,    OK,   OK,   OK,  OK]),
+    ("POST",   "/IpTable",                           [OK,    OK,  OK,    OK,   OK,   OK,  OK]),
     ("GET",    "/v1/runtimes",                       [NO,    NO,  OK,    OK,   OK,   OK,  NO]),
     ("GET",    "/v1/images",                         [NO,    NO,  OK,    OK,   OK,   OK,  NO]),
     ("POST",   "/v1/images/pull",                    [NO,    NO,  OK,    OK,   OK,   OK,  NO]),
@@ -141,6 +145,10 @@ impl Stage {
                 Identity::ThisMachine | Identity::Unknown => tar("?tag=built"),
             },
             ("POST", "/v1/containers") => plain("").json(&named("fresh")),
+            ("POST", "/ip_table" | "/IpTable") => {
+                let (kind, body) = gx_core::peers::form::encode("{\"ip_address\":[],\"ask\":{}}");
+                plain("").header("content-type", kind).body(body)
+            }
             ("DELETE", "/v1/containers/{id}") => plain("?force=true"),
             ("POST", "/v1/containers/{id}/stop") => plain("").json(&json!({ "signal": "SIGKILL" })),
             ("POST", "/v1/containers/{id}/extend") => plain("").json(&json!({ "by_s": 60 })),

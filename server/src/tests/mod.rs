@@ -9,6 +9,7 @@ mod idle;
 mod join;
 mod life;
 mod limits;
+mod peers;
 mod probe;
 mod refer;
 mod remembered;
@@ -67,7 +68,7 @@ impl Host {
     }
 
     /// Opens the node anew on the same folder and engines, as after a restart.
-    async fn restart(self) -> Self {
+    pub(crate) async fn restart(self) -> Self {
         let node = open(self.data.path(), &self.config, &self.probes).await;
         Self { node, ..self }
     }

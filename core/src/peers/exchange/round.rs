@@ -12,6 +12,8 @@ const REQUESTS: usize = 32;
 const FEW: usize = 256;
 /// Short ids of one ask at most: 160 KB of text.
 const MAX_HAVE: usize = 20_000;
+/// Bytes of records that go along with one ask: with what is around them they are a body that the other end takes.
+const MAX_PUSH_BYTES: usize = 240 * 1_024;
 /// Fewer than so many are not worth a request of their own; they come in another round.
 const WORTH_ASKING: usize = 16;
 
@@ -188,7 +190,7 @@ impl Round {
             peer.rest = wanted;
             asked = asked.union(&want);
             let lacking = peer.lack.take_from(self.turn, Page::MAX_RECORDS);
-            let (push, _) = fitting::<B>(book.lookup(&lacking));
+            let (push, _) = fitting::<B>(book.lookup(&lacking), MAX_PUSH_BYTES);
             asks.push(Sent { peer: index, ask: Ask { want, ..Ask::default() }, push });
         }
         asks

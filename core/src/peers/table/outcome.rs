@@ -57,6 +57,15 @@ pub struct Merged {
 }
 
 impl Merged {
+    /// Counts what another merge came to.
+    pub fn add(&mut self, other: Self) {
+        self.new += other.new;
+        self.newer += other.newer;
+        self.unchanged += other.unchanged;
+        self.rivals += other.rivals;
+        self.refused += other.refused;
+    }
+
     /// Counts one.
     pub fn count(&mut self, result: Result<Inserted, Refused>) {
         match result {

@@ -78,20 +78,25 @@ impl Node {
         if let Some(said) = said {
             return Ok(said.clone());
         }
-        let there = match Networks::new_with_refreshed_list() {
-            Ok(networks) => networks.iter().flat_map(|(name, of)| addresses_of(name, of)).collect(),
-            Err(error) => {
-                tracing::warn!(%error, "cannot tell this machine's addresses");
-                Vec::new()
-            }
-        };
         let listen = served_at(self.data()).unwrap_or(self.listen);
-        let addresses = own_addresses(listen, &there);
+        let addresses = outward(listen);
         if addresses.is_empty() {
             return Err(TrustError::OutOfReach { listen: listen.to_string() }.into());
         }
         Ok(addresses)
     }
+}
+
+/// Returns where others reach what listens there, by the addresses that this machine has now.
+pub(in crate::node) fn outward(listen: SocketAddr) -> Vec<Endpoint> {
+    let there = match Networks::new_with_refreshed_list() {
+        Ok(networks) => networks.iter().flat_map(|(name, of)| addresses_of(name, of)).collect(),
+        Err(error) => {
+            tracing::warn!(%error, "cannot tell this machine's addresses");
+            Vec::new()
+        }
+    };
+    own_addresses(listen, &there)
 }
 
 fn addresses_of(name: &OsString, network: &NetworkData) -> Vec<(String, IpAddr)> {

@@ -1,0 +1,251 @@
+//! The table of servers over real sockets: a network of eight real servers of which a client knows one, servers that end and
+//! come, the best of them for a container, many programs on one file, and peers that are not as they should be.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::{Host, IMAGE, Removed, Surroundings, eventually, signal, unique};
+
+/// A server that exchanges its table often, and knows these.
+fn server(seeds: &[&str], more: &str) -> Surroundings {
+    Surroundings::new().configured(&format!(
+        "[plugins.docker]\nenabled = {}\n[plugins.podman]\nenabled = false\n[peers]\nexchange_every = \"1s\"\nseeds = {seeds:?}\n{more}",
+        more.contains("docker-here"),
+    ))
+}
+
+/// Returns the servers in somebody's table that have not taken leave, by node id.
+fn table(there: &Surroundings) -> Vec<Value> {
+    there.json(&["peers", "list", "--all"])["peers"].as_array().expect("a list").clone()
+}
+
+fn ids<'a>(peers: impl IntoIterator<Item = &'a Value>) -> BTreeSet<String> {
+    peers.into_iter().filter_map(|peer| peer["node_id"].as_str().map(str::to_owned)).collect()
+}
+
+fn in_state<'a>(peers: &'a [Value], state: &str) -> Vec<&'a Value> {
+    peers.iter().filter(|peer| peer["state"] == state).collect()
+}
+
+/// Starts servers each of which knows the one before.
+fn chain(count: usize) -> Vec<(Surroundings, Host)> {
+    let mut all: Vec<(Surroundings, Host)> = Vec::new();
+    for _ in 0..count {
+        let seeds: Vec<&str> = all.last().map(|(_, host)| host.address.as_str()).into_iter().collect();
+        let there = server(&seeds, "");
+        let host = there.serve();
+        all.push((there, host));
+    }
+    all
+}
+
+#[test]
+fn a_client_that_knows_one_of_eight_comes_to_know_and_measure_all() {
+    let mut network = chain(8);
+    let all: BTreeSet<String> = network.iter().map(|(_, host)| host.node.clone()).collect();
+    eventually("all servers know all", || {
+        network
+            .iter()
+            .all(|(there, host)| {
+                let mut others = all.clone();
+                others.remove(&host.node);
+                ids(&table(there)) == others
+            })
+            .then_some(())
+    });
+    let client = Surroundings::new();
+    client.ok(&["peers", "add", &network[3].1.address]);
+    assert_eq!(table(&client).len(), 1);
+    let updated = client.json(&["peers", "update", "--hops", "3"]);
+    let peers = updated["peers"].as_array().expect("a list");
+    assert_eq!(ids(peers), all, "{updated}");
+    for peer in peers {
+        assert_eq!(peer["state"], "live", "{peer}");
+        let ms = peer["seen"]["latency_ms"].as_f64().expect("it was measured");
+        assert!(ms > 0.0 && ms < 1_000.0, "{peer}");
+        assert!(peer["record"]["cpus"].as_u64().expect("a number") > 0, "{peer}");
+    }
+    let order: Vec<&str> = peers.iter().filter_map(|peer| peer["node_id"].as_str()).collect();
+    assert_eq!(order.len(), 8);
+
+    // Three vanish without a word, one comes.
+    let mut gone = BTreeSet::new();
+    for (_, host) in &mut network[5..] {
+        host.kill();
+        gone.insert(host.node.clone());
+    }
+    let there = server(&[&network[0].1.address], "");
+    let newcomer = there.serve();
+    eventually("the first server knows the newcomer", || {
+        ids(&table(&network[0].0)).contains(&newcomer.node).then_some(())
+    });
+    eventually("the servers pass it on", || {
+        network[..5].iter().all(|(there, _)| ids(&table(there)).contains(&newcomer.node)).then_some(())
+    });
+    let updated = client.json(&["peers", "update", "--hops", "3"]);
+    let peers = updated["peers"].as_array().expect("a list");
+    let living: BTreeSet<String> = all.difference(&gone).cloned().chain([newcomer.node.clone()]).collect();
+    assert_eq!(ids(in_state(peers, "live")), living, "{updated}");
+    assert_eq!(ids(in_state(peers, "stale")), gone, "{updated}");
+
+    // Who takes leave is gone at once, for all.
+    let (_, leaving) = &network[1];
+    signal(leaving.pid(), "TERM");
+    let left = leaving.node.clone();
+    eventually("all know that it left", || {
+        client.ok(&["peers", "update", "--hops", "3"]);
+        (!ids(&table(&client)).contains(&left)).then_some(())
+    });
+}
+
+#[test]
+fn eight_programs_on_one_table_lose_nothing_and_a_killed_one_harms_nothing() {
+    let here = Surroundings::new();
+    here.ok(&["id"]);
+    let add = |number: u16| {
+        let address = format!("127.0.0.1:{number}");
+        here.command(&["peers", "add", "--offline", &address])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("gx starts")
+    };
+    for round in 0..4_u16 {
+        let writers: Vec<_> = (0..8).map(|writer| add(1_000 + round * 8 + writer)).collect();
+        for mut writer in writers {
+            assert!(writer.wait().expect("it ends").success());
+        }
+    }
+    assert_eq!(table(&here).len(), 32);
+    // Killed at whatever moment, a writer leaves a whole table.
+    for number in 0..24_u16 {
+        let mut writer = add(2_000 + number);
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(u64::from(number) * 2)
+            && writer.try_wait().expect("a child").is_none()
+        {
+            std::thread::yield_now();
+        }
+        let _ = writer.kill();
+        let _ = writer.wait();
+        let peers = table(&here);
+        assert!(peers.len() >= 32, "{}", peers.len());
+    }
+    // One that is damaged is set aside, and named.
+    let file = here.data().join("peers.json");
+    let text = std::fs::read_to_string(&file).expect("the table is there");
+    std::fs::write(&file, &text[..text.len() / 2]).expect("a file can be written");
+    let told = here.gx(&["peers", "list"]);
+    assert_eq!(told.code, 0, "{told:?}");
+    assert!(told.stderr.contains("is damaged") && told.stderr.contains("peers.damaged-0.json"), "{told:?}");
+}
+
+#[test]
+fn a_container_lands_on_the_best_that_takes_it() {
+    let near = server(&[], "labels = { region = \"eu-west\", kind = \"docker-here\" }\n");
+    let near_host = near.serve();
+    let strange = server(&[&near_host.address], "labels = { region = \"eu-north\" }\n");
+    let strange_host = strange.serve();
+    let here = Surroundings::new();
+    let ticket = near.ok(&["invite", "--address", &near_host.address]);
+    here.ok(&["join", "--name", "lab", ticket.trim()]);
+    eventually("all are known, with what they have", || {
+        let updated = here.json(&["peers", "update"]);
+        let peers = updated["peers"].as_array()?.clone();
+        let docker = peers.iter().any(|peer| peer["record"]["runtimes"] == json!(["docker"]));
+        (docker && ids(&peers).contains(&strange_host.node)).then_some(())
+    });
+    let explained = here.ok(&["peers", "best", "--needs", "label.region=eu-west", "--explain"]);
+    assert!(
+        explained.contains("1   lab") && explained.contains("does not fit: label.region=eu-west"),
+        "{explained}"
+    );
+
+    let name = unique("best");
+    let _removed = Removed("docker", format!("gx-{name}"));
+    let create = [
+        "--on",
+        "best",
+        "create",
+        "--needs",
+        "label.region=eu-*",
+        "--name",
+        &name,
+        IMAGE,
+        "--",
+        "sleep",
+        "600",
+    ];
+    let made = here.gx(&create);
+    assert_eq!(made.code, 0, "{made:?}");
+    // Whichever is nearer: the strange one refuses, and it is said.
+    assert!(made.stderr.contains("on lab: "), "{made:?}");
+    assert!(made.stdout.contains(&format!("gx --on lab ssh {name}")), "{made:?}");
+    assert_eq!(here.json(&["--on", "lab", "show", &name])["name"], name.as_str());
+
+    let nobody = here.gx(&["--on", "best", "create", "--needs", "gpu>=64", IMAGE]);
+    assert_eq!(nobody.code, 1, "{nobody:?}");
+    assert!(nobody.stderr.contains("servers fits") && nobody.stderr.contains("it has"), "{nobody:?}");
+}
+
+/// Somebody who listens, and does this with each connection.
+fn peer(behave: impl Fn(TcpStream) + Send + Sync + Copy + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address").to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || behave(stream));
+        }
+    });
+    address
+}
+
+#[test]
+fn bad_peers_change_neither_the_result_nor_the_time_by_much() {
+    let network = chain(3);
+    let all: BTreeSet<String> = network.iter().map(|(_, host)| host.node.clone()).collect();
+    eventually("the servers know each other", || (table(&network[0].0).len() == 2).then_some(()));
+    let silent = peer(|mut stream| drop(stream.read_to_end(&mut Vec::new())));
+    let garbage = peer(|mut stream| drop(stream.write_all(&[0x16; 4_096])));
+    let refusing =
+        TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let client = Surroundings::new();
+    let refusing = refusing.to_string();
+    client.ok(&["peers", "add", "--offline", &network[0].1.address, &silent, &garbage, &refusing]);
+    let begun = Instant::now();
+    let updated = client.json(&["peers", "update"]);
+    let took = begun.elapsed();
+    let peers = updated["peers"].as_array().expect("a list");
+    assert_eq!(ids(in_state(peers, "live")), all, "{updated}");
+    assert_eq!(in_state(peers, "stale").len(), 3, "{updated}");
+    // The time to connect, which the silent one takes, and some for this machine.
+    assert!(took < Duration::from_secs(8), "{took:?}");
+}
+
+#[test]
+fn ctrl_c_keeps_what_was_learned() {
+    let there = server(&[], "");
+    let host = there.serve();
+    let silent = peer(|mut stream| drop(stream.read_to_end(&mut Vec::new())));
+    let client = Surroundings::new();
+    client.ok(&["peers", "add", "--offline", &host.address, &silent]);
+    let mut updating = client
+        .command(&["peers", "update"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("gx starts");
+    let said = BufReader::new(updating.stderr.take().expect("stderr is piped"));
+    // The first has answered by then, and the other keeps it waiting.
+    let asked = said.lines().map_while(Result::ok).find(|line| line.contains("hop 2"));
+    assert!(asked.is_some(), "it ended before");
+    signal(updating.id(), "INT");
+    let ended = updating.wait().expect("its end can be waited for");
+    assert_eq!(ended.code(), Some(130));
+    assert_eq!(ids(&table(&client)), BTreeSet::from([host.node.clone()]));
+}
