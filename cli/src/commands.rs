@@ -210,7 +210,6 @@ async fn dispatch(command: Command, context: &Context<'_>) -> Result<Status> {
         Command::Reference(args) => reference::run(&args, context),
         Command::Id(args) => id::run(args, context).await,
         Command::Join(args) => join::run(args, context).await,
-        Command::Peers(args) => peers::run(*args, context).await,
         Command::Serve(args) => serve::run(args, context).await,
         Command::Audit(args) => audit::run(args, context).await,
         Command::PluginHost(args) => return Ok(child(args.rest)),

@@ -82,9 +82,8 @@ async fn what_is_no_upload_is_refused_with_a_reason() {
     let plain = request("POST", "/ip_table").json(&json!({ "ip_address": [] }));
     let (status, error) = refused(&host, Identity::Unknown, plain).await;
     assert_eq!((status, error.code), (StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::InvalidArgument));
-    for (text, field) in
-        [("{", "."), ("{\"ip_address\":7}", "ip_address"), ("{\"ask\":{\"have\":\"A\"}}", "ask.have")]
-    {
+    assert_eq!(refused(&host, Identity::Unknown, upload("{")).await.0, StatusCode::BAD_REQUEST);
+    for (text, field) in [("{\"ip_address\":7}", "ip_address"), ("{\"ask\":{\"have\":\"A\"}}", "ask.have")] {
         let (status, error) = refused(&host, Identity::Unknown, upload(text)).await;
         assert_eq!((status, error.field.as_deref()), (StatusCode::BAD_REQUEST, Some(field)), "{text}");
     }
