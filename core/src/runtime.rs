@@ -202,7 +202,8 @@ pub trait Runtime: Send + Sync + 'static {
     }
 
     /// Writes what happens to containers as event items ([`Event`]), from `since` on (`None`: from now on), until
-    /// the reader is gone. For one container `create` comes before `start`, `exit` and `remove`.
+    /// the reader is gone. For one container `create` comes before `start`, `exit` and `remove`,
+    /// and what is told is seen by [`list`](Self::list) too.
     async fn events(&self, since: Option<Timestamp>, out: Output) -> Result<()> {
         let _ = (since, out);
         Err(RuntimeError::unsupported("events"))

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use gx_core::runtime::{Event, EventAction, RemoveOptions};
 use gx_core::stream::{DEFAULT_WINDOW_BYTES, Items, Kind, pipe};
-use gx_core::{ContainerId, Timestamp};
+use gx_core::{ContainerId, ContainerState, Timestamp};
 use tokio::task::JoinHandle;
 
 use crate::trial::{Called, Case, Failure, SOON, Trial, Verdict, case, check, same, soon};
@@ -19,6 +19,7 @@ pub(super) const CASES: &[Case] = &[
         [Events],
         order
     ),
+    case!("events/seen", "what is told of has happened: the list shows it", [Events], seen),
     case!("events/since", "what happened since then is told afterwards", [Events], since),
     case!("events/from now on", "without since only what happens from now on", [Events], from_now),
     case!(
@@ -88,6 +89,27 @@ async fn order(t: Arc<Trial>) -> Verdict {
     let recent = events.iter().all(|event| event.at.0 > began.0 - slack && event.at.0 < now().0 + slack);
     check!(recent, "the times are not now: {events:?}");
     Ok(())
+}
+
+async fn seen(t: Arc<Trial>) -> Verdict {
+    let (mut items, call) = watching(&t, Some(now()));
+    let id = t.create(t.spec(sh("exit 0"))).await?;
+    t.start(&id).await?;
+    loop {
+        let Some(item) = soon("the exit", SOON, items.next()).await? else {
+            return Err(Failure::new("the events end before the exit"));
+        };
+        let event: Event = serde_json::from_slice(&item.bytes)
+            .map_err(|error| Failure::new(format!("an item is no event: {error}")))?;
+        if event.id == id && event.action == EventAction::Exit {
+            break;
+        }
+    }
+    let listed = t.listed(&[]).await?;
+    let state = listed.iter().find(|container| container.id == id).map(|container| container.state);
+    same("the state that the list shows after the exit was told", state, Some(ContainerState::Exited))?;
+    drop(items);
+    soon("events", SOON, call).await?.expect("the task is not aborted")
 }
 
 async fn since(t: Arc<Trial>) -> Verdict {

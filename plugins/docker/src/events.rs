@@ -3,6 +3,7 @@
 //! The engine keeps the last 256 of all its events (moby's `daemon/events`), so `since` reaches back no further.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bollard::models::EventMessage;
 use bollard::query_parameters::EventsOptionsBuilder;
@@ -15,6 +16,8 @@ use time::OffsetDateTime;
 use crate::engine::Engine;
 use crate::logs::seconds;
 
+/// How long an engine may take to clean up after a container before its end is told all the same.
+const SETTLED: Duration = Duration::from_secs(5);
 /// What the engine puts among a container's labels.
 const NOT_LABELS: [&str; 4] = ["image", "name", "exitCode", "signal"];
 
@@ -39,12 +42,21 @@ pub(crate) async fn events(
         let Some(message) = next else {
             return Err(engine.error(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()));
         };
-        if let Some(event) = event(message)
-            && out.event(&event).await.is_err()
-        {
+        let Some(event) = event(message) else { continue };
+        if event.action == EventAction::Exit {
+            settle(engine, event.id.as_str()).await;
+        }
+        if out.event(&event).await.is_err() {
             return Ok(());
         }
     }
+}
+
+/// Waits until the engine's list has a container as ended. The engine tells of the end before it has cleaned up, and lists
+/// it as running until then, for some tenths of a second (moby's `handleContainerExit`); an inspect waits for that.
+async fn settle(engine: &Engine, id: &str) {
+    let inspected = engine.docker.inspect_container(id, None);
+    let _ = tokio::time::timeout(SETTLED, inspected).await; // one that is gone by now has settled too
 }
 
 fn event(message: EventMessage) -> Option<Event> {
