@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::commands::{
     allow, audit, build, completions, config, cp, create, doctor, events, exec, extend, id, images, invite,
     join, list, logs, passwd, peers, plugin, port, pull, reference, rm, runtimes, serve, show, specs, ssh,
-    start, stats, stop, vnc,
+    start, stats, stop, ui, vnc,
 };
 
 /// The version of gx.
@@ -140,6 +140,8 @@ pub enum Command {
     Cp(cp::CpArgs),
     /// Shows where a container's desktop is, or opens it in the browser
     Vnc(vnc::VncArgs),
+    /// Opens a dashboard of machines and containers in the browser
+    Ui(ui::UiArgs),
     /// Lists images
     Images(images::ImagesArgs),
     /// Fetches an image

@@ -50,6 +50,7 @@ pub(crate) mod ssh;
 pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod stop;
+pub(crate) mod ui;
 pub(crate) mod vnc;
 
 /// What a command works with.
@@ -172,6 +173,7 @@ fn is_endless(command: &Command) -> bool {
         Command::Logs(args) => args.follow,
         Command::Events(_) => true,
         Command::Stats(args) => !args.no_stream,
+        Command::Ui(_) => true,
         Command::Vnc(args) => args.open,
         _ => false,
     }
@@ -197,6 +199,7 @@ async fn dispatch(command: Command, context: &Context<'_>) -> Result<Status> {
         Command::Events(args) => events::run(args, context).await,
         Command::Cp(args) => cp::run(args, context).await,
         Command::Vnc(args) => vnc::run(args, context).await,
+        Command::Ui(args) => ui::run(args, context).await,
         Command::Images(args) => images::run(args, context).await,
         Command::Pull(args) => pull::run(args, context).await,
         Command::Build(args) => build::run(args, context).await,

@@ -1,44 +1,29 @@
-//! A page for a browser on this machine, on loopback: files of the program, and a WebSocket that leads to where the
-//! caller says.
+//! A page for a browser on this machine, on loopback: files of the program, WebSockets that lead to where the site says,
+//! and what its scripts ask.
 //!
 //! Another page cannot use it: the address has a port and a token of its own, requests must name that address as their
 //! host, and as their origin where they name one. Other users of the machine do not know the token.
 
-use std::convert::Infallible;
-use std::io;
+use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::SinkExt;
+use bytes::Bytes;
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
-use warp::Filter;
-use warp::http::header::{
-    self, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, ORIGIN, REFERRER_POLICY,
-    X_CONTENT_TYPE_OPTIONS,
-};
-use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, Response as HttpResponse, StatusCode};
-use warp::path::FullPath;
-use warp::reply::{Reply, Response};
-use warp::ws::{Message, WebSocket, Ws};
+use tokio::sync::{mpsc, watch};
 
-use crate::bridge::{Cut, MAX_MESSAGE_BYTES, Pulse, bridge};
 use crate::error::{Result, ServerError};
 use crate::node::Identity;
-use crate::serve::{Door, accept, closed};
+use crate::serve::{Door, accept};
 
-/// The last part of the WebSocket's address.
-const SOCKET: &str = "socket";
-/// Connections through a page at a time.
-const MAX_SOCKETS: usize = 8;
+mod answer;
+mod guard;
+
 /// How long connections are waited for at the end.
 const GRACE: Duration = Duration::from_secs(1);
-/// The code of a WebSocket's close for a connection that could not be made; the reason says why.
-const NOT_MADE: u16 = 4000;
-/// How much of a reason fits into a close (RFC 6455, section 5.5).
-const MAX_REASON_BYTES: usize = 120;
 
 /// A file of a page.
 #[derive(Debug, Clone, Copy)]
@@ -49,24 +34,68 @@ pub struct File {
     pub bytes: &'static [u8],
 }
 
+/// What a page is made of.
+pub trait Site: Send + Sync + 'static {
+    /// What WebSockets are joined to.
+    type Stream: AsyncRead + AsyncWrite + Send + 'static;
+
+    /// Returns the file at a path below the page's address. The address itself is the empty path.
+    fn file(&self, path: &str) -> Option<File>;
+
+    /// Connects what a WebSocket at a path, which ends with `socket`, is joined to. An error is told to the page.
+    fn dial(&self, path: &str) -> impl Future<Output = Result<Self::Stream, String>> + Send;
+
+    /// Answers a request of the page's scripts that is for no file.
+    fn ask(&self, ask: Ask) -> impl Future<Output = Answer> + Send {
+        let _ = ask;
+        async { Answer::Missing }
+    }
+}
+
+/// A request of a page's scripts.
+#[derive(Debug)]
+pub struct Ask {
+    /// Whether it may change something: any method but GET, and it comes from the page for sure.
+    pub intent: Intent,
+    /// The path below the page's address, still percent-encoded.
+    pub path: String,
+    /// What comes after the question mark.
+    pub query: String,
+    /// The body, of at most 64 KiB.
+    pub body: Bytes,
+}
+
+/// What a request is meant to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intent {
+    /// To read: GET.
+    Read,
+    /// To change something: POST.
+    Change,
+    /// To remove something: DELETE.
+    Remove,
+}
+
+/// The answer to a page's scripts.
+#[derive(Debug)]
+pub enum Answer {
+    /// A value, and the status of the answer.
+    Json(u16, Value),
+    /// Values, each as it comes, as server-sent events
+    /// (<https://html.spec.whatwg.org/multipage/server-sent-events.html>).
+    Events(mpsc::Receiver<Value>),
+    /// Text, as it comes.
+    Text(mpsc::Receiver<Bytes>),
+    /// There is nothing at this path.
+    Missing,
+}
+
 /// A page that is listened for.
 #[derive(Debug)]
 pub struct Page {
     listener: TcpListener,
     address: SocketAddr,
     token: String,
-    files: &'static [File],
-}
-
-/// What every request needs.
-struct Site<D> {
-    address: SocketAddr,
-    /// The beginning of every path: `/TOKEN/`.
-    prefix: String,
-    files: &'static [File],
-    dial: D,
-    sockets: Arc<Semaphore>,
-    closing: watch::Receiver<bool>,
 }
 
 impl Page {
@@ -74,10 +103,10 @@ impl Page {
     ///
     /// # Errors
     /// [`ServerError::Listen`].
-    pub async fn listen(files: &'static [File]) -> Result<Self> {
+    pub async fn listen() -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(ServerError::Listen)?;
         let address = listener.local_addr().map_err(ServerError::Listen)?;
-        Ok(Self { listener, address, token: token().map_err(ServerError::Listen)?, files })
+        Ok(Self { listener, address, token: guard::token().map_err(ServerError::Listen)? })
     }
 
     /// Returns the page's address. Who has it can open the page.
@@ -85,26 +114,12 @@ impl Page {
         format!("http://{}/{}/", self.address, self.token)
     }
 
-    /// Serves the page until `shutdown` is done. A WebSocket of the page is joined to what `dial` connects to; why it
-    /// could not connect is told to the page.
-    pub async fn serve<D, F, S>(self, dial: D, shutdown: impl Future<Output = ()>)
-    where
-        D: Fn() -> F + Send + Sync + 'static,
-        F: Future<Output = Result<S, String>> + Send + 'static,
-        S: AsyncRead + AsyncWrite + Send + 'static,
-    {
+    /// Serves the page until `shutdown` is done.
+    pub async fn serve<S: Site>(self, site: S, shutdown: impl Future<Output = ()>) {
         let (close, closing) = watch::channel(false);
-        let site = Arc::new(Site {
-            address: self.address,
-            prefix: format!("/{}/", self.token),
-            files: self.files,
-            dial,
-            sockets: Arc::new(Semaphore::new(MAX_SOCKETS)),
-            closing: closing.clone(),
-        });
+        let routes = answer::routes(site, self.address, &self.token, closing.clone());
         let door = Door::Plain(Identity::ThisMachine);
-        let mut connections =
-            accept(&self.listener, door, &Arc::default(), routes(site), closing, shutdown).await;
+        let mut connections = accept(&self.listener, door, &Arc::default(), routes, closing, shutdown).await;
         let _ = close.send(true);
         let all = async { while connections.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(GRACE, all).await;
@@ -112,151 +127,9 @@ impl Page {
     }
 }
 
-fn token() -> io::Result<String> {
-    let mut bytes = [0; 16];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-fn routes<D, F, S>(
-    site: Arc<Site<D>>,
-) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static
-where
-    D: Fn() -> F + Send + Sync + 'static,
-    F: Future<Output = Result<S, String>> + Send + 'static,
-    S: AsyncRead + AsyncWrite + Send + 'static,
-{
-    let socket = warp::ws().map(Some).or(warp::any().map(|| None)).unify();
-    warp::method().and(warp::path::full()).and(warp::header::headers_cloned()).and(socket).map(
-        move |method: Method, path: FullPath, headers: HeaderMap, socket: Option<Ws>| {
-            let answer = answer(&site, &method, path.as_str(), &headers, socket);
-            guarded(answer.unwrap_or_else(Reply::into_response), site.address)
-        },
-    )
-}
-
-fn answer<D, F, S>(
-    site: &Arc<Site<D>>,
-    method: &Method,
-    path: &str,
-    headers: &HeaderMap,
-    socket: Option<Ws>,
-) -> Result<Response, StatusCode>
-where
-    D: Fn() -> F + Send + Sync + 'static,
-    F: Future<Output = Result<S, String>> + Send + 'static,
-    S: AsyncRead + AsyncWrite + Send + 'static,
-{
-    if !from_the_page(headers, site.address) {
-        return Err(StatusCode::FORBIDDEN);
-    }
-    let path = below(&site.prefix, path).ok_or(StatusCode::NOT_FOUND)?;
-    if path == SOCKET {
-        // A browser always says which page opens a WebSocket.
-        return match socket.filter(|_| headers.contains_key(ORIGIN)) {
-            Some(socket) => Ok(upgrade(site.clone(), socket)),
-            None => Err(StatusCode::UPGRADE_REQUIRED),
-        };
-    }
-    if method != Method::GET {
-        return Err(StatusCode::METHOD_NOT_ALLOWED);
-    }
-    let path = if path.is_empty() { "index.html" } else { path };
-    let file = site.files.iter().find(|file| file.path == path).ok_or(StatusCode::NOT_FOUND)?;
-    Ok(HttpResponse::builder()
-        .header(CONTENT_TYPE, kind_of(file.path))
-        .body(file.bytes.into())
-        .expect("a fixed header and bytes are an answer"))
-}
-
-/// Returns whether a request is for this address, and from the page itself or from nobody: another site can point a
-/// name of its own at loopback, and its pages can send requests there, but a browser then says so.
-fn from_the_page(headers: &HeaderMap, address: SocketAddr) -> bool {
-    let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("\u{fffd}"));
-    let here = address.to_string();
-    let host = text(HOST).is_some_and(|host| host == here);
-    let origin = text(ORIGIN).is_none_or(|origin| origin.strip_prefix("http://") == Some(&here));
-    let site = text(HeaderName::from_static("sec-fetch-site"));
-    host && origin && site.is_none_or(|site| matches!(site, "none" | "same-origin"))
-}
-
-/// Returns what comes after the prefix, without telling by its time how much of the prefix was right.
-fn below<'p>(prefix: &str, path: &'p str) -> Option<&'p str> {
-    let (start, rest) = path.split_at_checked(prefix.len())?;
-    let differing = start.bytes().zip(prefix.bytes()).fold(0, |all, (a, b)| all | (a ^ b));
-    (differing == 0).then_some(rest)
-}
-
-fn kind_of(path: &str) -> &'static str {
-    match path.rsplit('.').next() {
-        Some("html") => "text/html; charset=utf-8",
-        Some("css") => "text/css; charset=utf-8",
-        Some("js") => "text/javascript; charset=utf-8",
-        Some("svg") => "image/svg+xml",
-        _ => "application/octet-stream",
-    }
-}
-
-fn upgrade<D, F, S>(site: Arc<Site<D>>, socket: Ws) -> Response
-where
-    D: Fn() -> F + Send + Sync + 'static,
-    F: Future<Output = Result<S, String>> + Send + 'static,
-    S: AsyncRead + AsyncWrite + Send + 'static,
-{
-    let Ok(permit) = site.sockets.clone().try_acquire_owned() else {
-        return StatusCode::TOO_MANY_REQUESTS.into_response();
-    };
-    let join = move |socket: WebSocket| async move {
-        let mut closing = site.closing.clone();
-        match (site.dial)().await {
-            Ok(stream) => {
-                let cut = async {
-                    closed(&mut closing).await;
-                    Cut::CLOSING
-                };
-                bridge(socket, stream, cut, Pulse::default()).await;
-            }
-            Err(why) => not_made(socket, &why).await,
-        }
-        drop(permit);
-    };
-    let socket = socket.max_message_size(MAX_MESSAGE_BYTES).max_frame_size(MAX_MESSAGE_BYTES);
-    socket.on_upgrade(join).into_response()
-}
-
-async fn not_made(mut socket: WebSocket, why: &str) {
-    let mut reason = why.to_owned();
-    while reason.len() > MAX_REASON_BYTES {
-        reason.pop();
-    }
-    let _ = socket.send(Message::close_with(NOT_MADE, reason)).await;
-    let _ = socket.close().await;
-}
-
-/// Adds what keeps the page to itself: nothing of other sites in it, and it in no other.
-fn guarded(mut response: Response, address: SocketAddr) -> Response {
-    let policy = format!(
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
-         connect-src 'self' ws://{address}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    );
-    let headers = response.headers_mut();
-    let policy = HeaderValue::from_str(&policy).expect("an address is visible ASCII");
-    headers.insert(CONTENT_SECURITY_POLICY, policy);
-    for (name, value) in [
-        (CACHE_CONTROL, "no-store"),
-        (REFERRER_POLICY, "no-referrer"),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::X_FRAME_OPTIONS, "DENY"),
-        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    response
-}
-
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
     use tokio::net::TcpStream;
 
     use super::*;
@@ -264,24 +137,60 @@ mod tests {
     const FILES: &[File] =
         &[File { path: "index.html", bytes: b"<p>hello" }, File { path: "a/b.js", bytes: b"1" }];
 
+    /// A site whose WebSocket leads to these bytes, or fails so.
+    struct Fixed(Result<&'static [u8], &'static str>);
+
+    impl Site for Fixed {
+        type Stream = DuplexStream;
+
+        fn file(&self, path: &str) -> Option<File> {
+            let path = if path.is_empty() { "index.html" } else { path };
+            FILES.iter().find(|file| file.path == path).copied()
+        }
+
+        async fn dial(&self, _: &str) -> Result<DuplexStream, String> {
+            let (mut far, near) = tokio::io::duplex(64);
+            far.write_all(self.0?).await.map_err(|error| error.to_string())?;
+            Ok(near)
+        }
+
+        async fn ask(&self, ask: Ask) -> Answer {
+            match ask.path.as_str() {
+                "api/echo" => {
+                    let told =
+                        format!("{:?} {} {}", ask.intent, ask.query, String::from_utf8_lossy(&ask.body));
+                    Answer::Json(200, told.into())
+                }
+                "api/live" => {
+                    let (sender, events) = mpsc::channel(1);
+                    tokio::spawn(async move { while sender.send(Value::from(7)).await.is_ok() {} });
+                    Answer::Events(events)
+                }
+                _ => Answer::Missing,
+            }
+        }
+    }
+
     /// Serves the page in the background and returns its address and path.
     async fn served(dial: Result<&'static [u8], &'static str>) -> (SocketAddr, String) {
-        let page = Page::listen(FILES).await.unwrap();
+        let page = Page::listen().await.unwrap();
         let (address, path) = (page.address, format!("/{}/", page.token));
         assert_eq!(page.url(), format!("http://{address}{path}"));
-        let dial = move || async move {
-            let (mut far, near) = tokio::io::duplex(64);
-            far.write_all(dial?).await.map_err(|error| error.to_string())?;
-            Ok::<_, String>(near)
-        };
-        tokio::spawn(page.serve(dial, std::future::pending()));
+        tokio::spawn(page.serve(Fixed(dial), std::future::pending()));
         (address, path)
     }
 
-    /// Sends a request, and returns the beginning of the answer.
+    /// Sends a request, and returns the answer.
     async fn ask(address: SocketAddr, path: &str, headers: &str) -> String {
+        request(address, "GET", path, headers, "").await
+    }
+
+    async fn request(address: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nconnection: close\r\n{headers}\r\n");
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
+        );
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.unwrap();
@@ -319,6 +228,43 @@ mod tests {
         }
         let same = format!("{own}origin: http://{address}\r\nsec-fetch-site: same-origin\r\n");
         assert!(ask(address, &path, &same).await.starts_with("HTTP/1.1 200"));
+    }
+
+    #[tokio::test]
+    async fn what_changes_something_must_come_from_the_page_and_be_short() {
+        let (address, path) = served(Ok(b"")).await;
+        let (echo, own) = (format!("{path}api/echo?a=b"), format!("host: {address}\r\n"));
+        let page = format!("{own}origin: http://{address}\r\n");
+        let read = ask(address, &echo, &own).await;
+        assert!(read.starts_with("HTTP/1.1 200") && read.ends_with("\"Read a=b \""), "{read}");
+        let changed = request(address, "POST", &echo, &page, "{}").await;
+        assert!(changed.ends_with("\"Change a=b {}\""), "{changed}");
+        let removed = request(address, "DELETE", &echo, &page, "").await;
+        assert!(removed.ends_with("\"Remove a=b \""), "{removed}");
+        for (method, headers, body, status) in [
+            ("POST", &own, String::new(), "403"),
+            ("DELETE", &own, String::new(), "403"),
+            ("PUT", &page, String::new(), "405"),
+            ("POST", &page, "x".repeat(64 * 1024 + 1), "413"),
+        ] {
+            let answer = request(address, method, &echo, headers, &body).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{method}: {answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn events_come_one_after_another() {
+        let (address, path) = served(Ok(b"")).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path}api/live HTTP/1.1\r\nhost: {address}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut told = String::new();
+        while told.matches("data: 7\n\n").count() < 3 {
+            let mut bytes = [0; 256];
+            let length = stream.read(&mut bytes).await.unwrap();
+            told.push_str(std::str::from_utf8(&bytes[..length]).unwrap());
+        }
+        assert!(told.contains("content-type: text/event-stream"), "{told}");
     }
 
     /// Opens the WebSocket, and returns what comes after the answer's head, up to this end.

@@ -3,7 +3,7 @@
 //! <https://chromedevtools.github.io/devtools-protocol/>: each message is JSON, and a zero byte ends it.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use base64::Engine as _;
@@ -93,7 +93,11 @@ impl Browser {
     }
 
     fn key(&mut self, key: &str, code: u32) {
-        let text = if key == "Enter" { "\r" } else { key };
+        let text = match key {
+            "Enter" => "\r",
+            "Tab" => "",
+            key => key,
+        };
         for kind in ["keyDown", "keyUp"] {
             let mut params = json!({ "type": kind, "key": key, "windowsVirtualKeyCode": code });
             if kind == "keyDown" {
@@ -101,6 +105,29 @@ impl Browser {
             }
             self.call("Input.dispatchKeyEvent", params);
         }
+    }
+
+    /// Returns whether an expression is true.
+    pub(crate) fn holds(&mut self, expression: &str) -> bool {
+        self.value(expression) == true
+    }
+
+    /// Gives the page another size, as that of a phone, and another scheme of colours.
+    pub(crate) fn looks_like(&mut self, width: u32, height: u32, scheme: &str) {
+        let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": true });
+        self.call("Emulation.setDeviceMetricsOverride", size);
+        let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
+        self.call("Emulation.setEmulatedMedia", json!({ "features": [feature] }));
+    }
+
+    /// Moves the focus on.
+    pub(crate) fn tab(&mut self) {
+        self.key("Tab", 9);
+    }
+
+    /// Presses Enter on what has the focus.
+    pub(crate) fn enter(&mut self) {
+        self.key("Enter", 13);
     }
 
     /// Presses a button.
@@ -125,8 +152,20 @@ impl Browser {
     }
 }
 
+/// Returns the path of a file that is kept after the tests.
+pub(crate) fn artifact(name: &str) -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it lies in the target folder");
+    let folder = target.join("artifacts");
+    std::fs::create_dir_all(&folder).expect("folders can be made");
+    folder.join(name)
+}
+
 impl Drop for Browser {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let test = std::thread::current().name().unwrap_or("test").replace(':', "-");
+            self.screenshot(&artifact(&format!("failed-{test}.png")));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

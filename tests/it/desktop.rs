@@ -9,7 +9,8 @@ use std::time::Duration;
 use gx_core::Timestamp;
 use serde_json::Value;
 
-use crate::browser::Browser;
+use crate::browser::{Browser, artifact};
+use crate::dashboard::Dashboard;
 use crate::support::{
     Removed, Run, Surroundings, engine, eventually, root, run, run_within, signal, try_engine, unique,
 };
@@ -36,6 +37,7 @@ fn podman_for_an_ordinary_user() {
     let here = Surroundings::new();
     let desktop = Desktop::create("podman", &here, &[], &["--user", "1234:1234"]);
     desktop.is_seen_and_typed_into();
+    desktop.is_in_the_dashboard();
     desktop.gets_another_password();
 }
 
@@ -144,6 +146,18 @@ impl<'h> Desktop<'h> {
         assert_eq!(ended.status.code(), Some(130), "{ended:?}");
     }
 
+    fn is_in_the_dashboard(&self) {
+        let dashboard = Dashboard::open(self.gx(&["--json", "ui"]));
+        let mut browser = Browser::open(&dashboard.url);
+        let link = "document.querySelector('#container-list a.button:not([hidden])')";
+        browser.until("its row leads to it", &format!("{link}?.href.endsWith('/') ?? false"));
+        browser.until("the link is followed", &format!("(location.href = {link}.href, true)"));
+        browser.submit(&self.password);
+        browser.until("it is there", "document.getElementById('status')?.textContent === 'connected'");
+        drop(browser);
+        dashboard.end();
+    }
+
     /// Starts `gx vnc --open`, and returns the address of its page.
     fn open_page(&self) -> (Child, String) {
         let mut command = self.gx(&["--json", "vnc", "--open", &self.name]);
@@ -194,14 +208,6 @@ fn venv() -> PathBuf {
         assert_eq!(installed.code, 0, "{installed:?}");
     }
     place
-}
-
-/// Returns the path of a file that is kept after the tests.
-fn artifact(name: &str) -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it lies in the target folder");
-    let folder = target.join("artifacts");
-    std::fs::create_dir_all(&folder).expect("folders can be made");
-    folder.join(name)
 }
 
 /// Returns the colour a quarter of the way across and down: neither the pointer nor a prompt is there.

@@ -36,6 +36,7 @@
 mod browser;
 mod clients;
 mod config;
+mod dashboard;
 mod desktop;
 mod editors;
 mod engine_proxy;

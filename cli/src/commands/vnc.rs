@@ -3,13 +3,14 @@
 use clap::Args;
 use clap_complete::ArgValueCandidates;
 use gx_core::api::{Service, VncAccess};
-use gx_server::page::Page;
+use gx_server::page::{File, Page, Site};
 use serde::Serialize;
 
 use super::{Context, completions};
 use crate::browser;
 use crate::error::{CliError, Result};
 use crate::output::{Pairs, Show, View};
+use crate::target::{Duplex, Target};
 
 mod files;
 
@@ -46,17 +47,36 @@ pub(crate) async fn run(args: VncArgs, context: &Context<'_>) -> Result {
     if !args.open {
         return context.out.show(&Access(vnc));
     }
-    let page = Page::listen(&files::FILES).await?;
+    let page = Page::listen().await?;
     let opened = Opened { url: page.url() };
     context.out.item(&opened)?;
     browser::open(&context.environment, &opened.url, context.out);
-    let (target, id) = (target.clone(), info.id.to_string());
-    let dial = move || {
-        let (target, id) = (target.clone(), id.clone());
-        async move { target.tunnel(&id, Service::Vnc).await.map_err(|error| error.message.clone()) }
-    };
-    page.serve(dial, std::future::pending()).await;
+    page.serve(Desktop { target: target.clone(), id: info.id.to_string() }, std::future::pending()).await;
     Ok(())
+}
+
+/// The page of one desktop.
+struct Desktop {
+    target: Target,
+    id: String,
+}
+
+impl Site for Desktop {
+    type Stream = Box<dyn Duplex>;
+
+    fn file(&self, path: &str) -> Option<File> {
+        file(path)
+    }
+
+    async fn dial(&self, _: &str) -> Result<Self::Stream, String> {
+        self.target.tunnel(&self.id, Service::Vnc).await.map_err(|error| error.message.clone())
+    }
+}
+
+/// Returns the file of a desktop's page at a path; the empty path is the page.
+pub(crate) fn file(path: &str) -> Option<File> {
+    let path = if path.is_empty() { "index.html" } else { path };
+    files::FILES.iter().find(|file| file.path == path).copied()
 }
 
 /// Where a desktop is.

@@ -1,0 +1,70 @@
+//! `gx ui`: a dashboard in the browser, served on this machine's loopback. It has this node's rights on every host it
+//! shows, and lends them to nobody: its address has a random token.
+
+use std::sync::Arc;
+
+use clap::Args;
+use gx_server::page::Page;
+use serde::Serialize;
+
+use super::Context;
+use crate::browser;
+use crate::error::Result;
+use crate::output::{Show, View};
+use fleet::Fleet;
+use site::Dashboard;
+
+mod files;
+mod fleet;
+mod live;
+mod site;
+
+const EXAMPLES: &str = "\
+Examples:
+  gx ui                     this machine and all hosts that were joined, in the browser, until Ctrl-C
+  gx ui --no-open           prints the link and opens nothing
+  gx ui --on 192.168.1.7    that host too
+
+The link works on this machine only, and for whoever has it: it has a random token. Over SSH: \
+`ssh -L 7468:127.0.0.1:PORT machine`, with the PORT of the link on both sides.";
+
+/// What `gx ui` takes.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct UiArgs {
+    /// Prints the link, and opens no browser
+    #[arg(long)]
+    pub no_open: bool,
+}
+
+pub(crate) async fn run(args: UiArgs, context: &Context<'_>) -> Result {
+    // A host that is met for the first time here is told before it is shown.
+    context.target().await?;
+    let fleet = Arc::new(Fleet::of(context.settings()?, context.environment.clone())?);
+    let page = Page::listen().await?;
+    let opened = Opened { url: page.url() };
+    context.out.item(&opened)?;
+    if !args.no_open {
+        browser::open(&context.environment, &opened.url, context.out);
+    }
+    let ending = fleet.clone();
+    context.at_end(async move { ending.close().await });
+    page.serve(Dashboard::new(fleet), std::future::pending()).await;
+    Ok(())
+}
+
+/// Where the page is.
+#[derive(Serialize)]
+struct Opened {
+    url: String,
+}
+
+impl Show for Opened {
+    fn text(&self, view: &View) -> String {
+        format!("{}\nCtrl-C ends it\n", view.bold(&self.url))
+    }
+
+    fn ids(&self, _: &View) -> String {
+        format!("{}\n", self.url)
+    }
+}
