@@ -16,6 +16,7 @@ mod tests;
 
 pub use error::{Result, ServerError, TrustError};
 pub use node::{
-    Caller, Good, Inside, Node, NodeOptions, Origin, RecoverReport, Verb, Whose, authorize, rotate,
+    Caller, FirewallTable, Good, Inside, Node, NodeOptions, Origin, RecoverReport, Verb, Whose, authorize,
+    firewall_tables, rotate,
 };
 pub use serve::{Server, Transport, run};

@@ -68,6 +68,7 @@ mod watch_folder;
 pub use amounts::{Good, Whose};
 pub(crate) use caller::Identity;
 pub use caller::{Caller, Verb, authorize};
+pub use firewall::{FirewallTable, firewall_tables};
 pub use idle::Inside;
 pub(crate) use lock::ServerLock;
 pub(crate) use peers::TableQuery;
@@ -166,7 +167,7 @@ impl Node {
         // By the first key: what stands in the kernel for containers made under it goes on holding.
         let first = former.last().unwrap_or(&key).id();
         Ok(Arc::new(Self {
-            firewall: firewall::Firewall::new(first, policy.clone()),
+            firewall: firewall::Firewall::new(first, policy.clone(), &data),
             policy,
             former,
             rotations: gx_identity::rotations(&data, key.id())?,
@@ -272,7 +273,7 @@ impl Node {
     /// Those of a reference; [`ServerError::OverTotal`]; [`ServerError::Runtime`].
     pub async fn start(&self, caller: &Caller, reference: &str) -> Result<ContainerInfo> {
         let found = self.resolve(caller, reference).await?;
-        self.close_off(&found.container).await?;
+        let _closed_off = self.close_off(&found.container).await?;
         let mut room = self.room_to_start(caller, &found).await?;
         found.runtime.start(found.container.id.clone()).await.map_err(ServerError::of(&found.name))?;
         room.iter_mut().for_each(Room::started);
@@ -314,6 +315,7 @@ impl Node {
         let id = found.container.id.clone();
         found.remove(options).await?;
         self.extensions.forget(&found.name, &id);
+        self.open_up(&found.container).await;
         tracing::info!(container = containers::name_of(&found.container), runtime = %found.name, "removed");
         Ok(id)
     }
@@ -387,6 +389,7 @@ impl Node {
     /// # Errors
     /// Those of a reference; [`ServerError::Runtime`].
     pub async fn copy_in(&self, caller: &Caller, reference: &str, path: &str, archive: Input) -> Result<()> {
+        check_path(path)?;
         let found = self.resolve(caller, reference).await?;
         let _inside = self.idle.enter(&found);
         let (id, path) = (found.container.id.clone(), path.to_owned());
@@ -398,6 +401,7 @@ impl Node {
     /// # Errors
     /// Those of a reference; [`ServerError::Runtime`].
     pub async fn copy_out(&self, caller: &Caller, reference: &str, path: &str, out: Output) -> Result<()> {
+        check_path(path)?;
         let found = self.resolve(caller, reference).await?;
         let _inside = self.idle.enter(&found);
         let (id, path) = (found.container.id.clone(), path.to_owned());
@@ -425,6 +429,14 @@ impl Node {
 /// Returns the time by this machine's clock.
 fn now() -> gx_core::Timestamp {
     std::time::SystemTime::now().into()
+}
+
+/// Refuses a path that no file can have; engines fail at it in ways of their own.
+fn check_path(path: &str) -> Result<()> {
+    match path.contains('\0') {
+        true => Err(ServerError::invalid("path", "a path has no zero in it")),
+        false => Ok(()),
+    }
 }
 
 fn make_private_folder(data: &std::path::Path) -> Result<()> {

@@ -62,6 +62,7 @@ async fn examine(settings: &Settings, context: &Context<'_>, checks: &mut Vec<Ch
             checks.extend(machine::forwarding(&settings.config.server, podman));
             checks.push(trust::firewall(&node).await);
             checks.push(strays::strays(&node).await);
+            checks.extend(strays::tables().await);
             node.shutdown().await;
         }
         Err(error) => checks.push(Check::of_error("node", error)),

@@ -1,12 +1,13 @@
 //! The host's firewall for members' containers: rules of its own in the kernel (nftables), written as a whole.
 //!
 //! They are written when a member's container is made or started, and when the server starts with such containers
-//! there; each time it is looked whether they still stand. They stay when the server ends, as containers run on.
+//! there; each time it is looked whether they still stand, and while a server runs whenever the kernel tells of a
+//! change. They stay when the server ends, as containers run on, and go with the last member's container.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +22,11 @@ use crate::error::{Result, ServerError};
 
 mod machine;
 mod ruleset;
+mod tables;
+mod watch;
 pub(super) use machine::roads;
 use ruleset::Ruleset;
+pub use tables::{FirewallTable, firewall_tables};
 
 /// How long nft may take; it takes some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -35,6 +39,8 @@ pub(crate) struct Firewall {
     policy: Arc<PolicyConfig>,
     table: String,
     bridges: String,
+    /// The data folder, for whoever finds the rules.
+    folder: Arc<Path>,
     /// What was written last.
     written: Arc<Mutex<Option<Written>>>,
 }
@@ -48,11 +54,12 @@ struct Written {
 
 impl Firewall {
     /// Returns the firewall of a host; nothing is written yet.
-    pub(crate) fn new(host: NodeId, policy: Arc<PolicyConfig>) -> Self {
+    pub(crate) fn new(host: NodeId, policy: Arc<PolicyConfig>, data: &Path) -> Self {
         let host = host.to_string();
         let short = &host[..4];
         let (table, bridges) = (format!("gx_{short}"), format!("gx{short}-"));
-        Self { policy, table, bridges, written: Arc::default() }
+        let folder = std::path::absolute(data).unwrap_or_else(|_| data.to_owned()).into();
+        Self { policy, table, bridges, folder, written: Arc::default() }
     }
 
     /// Returns what the names of the host's bridges begin with, in its containers' networks and its rules: 7
@@ -84,6 +91,44 @@ impl Firewall {
         Ok(())
     }
 
+    /// Makes sure that the rules stand, where this process has written them and a network needs them.
+    ///
+    /// # Errors
+    /// [`ServerError::NoFirewall`].
+    async fn restore(&self) -> Result<()> {
+        let needed = self.written.lock().await.is_some() && self.has_bridges();
+        if needed { self.ensure().await } else { Ok(()) }
+    }
+
+    /// Whether any network of the host's members is up, so that rules are needed.
+    pub(crate) fn has_bridges(&self) -> bool {
+        machine::interfaces().iter().any(|name| name.starts_with(&self.bridges))
+    }
+
+    /// Removes the rules where nobody has. Whoever calls this has seen to it that nobody needs them meanwhile.
+    ///
+    /// # Errors
+    /// [`ServerError::NoFirewall`].
+    pub(crate) async fn remove(&self) -> Result<()> {
+        let mut written = self.written.lock().await;
+        *written = None;
+        // So it is no error where there is none.
+        let table = &self.table;
+        nft(&["-f", "-"], &format!("table inet {table}\ndelete table inet {table}\n")).await?;
+        tracing::info!(table, "removed the firewall of members' containers, as there are none");
+        Ok(())
+    }
+
+    /// Whether this process has written the rules, and they are not removed since.
+    pub(crate) async fn is_written(&self) -> bool {
+        self.written.lock().await.is_some()
+    }
+
+    /// Whether there are rules of this host in the kernel, as a crash may have left them.
+    pub(crate) async fn stands(&self) -> bool {
+        self.policy.firewall && self.told().await.is_ok()
+    }
+
     /// Makes sure that the rules could be written, and writes nothing.
     ///
     /// # Errors
@@ -94,8 +139,10 @@ impl Firewall {
 
     fn text(&self) -> String {
         let (resolvers, neighbours) = (machine::resolvers(), machine::neighbours());
-        let Self { policy, table, bridges, .. } = self;
-        Ruleset { table, bridges, policy, resolvers: &resolvers, neighbours: &neighbours }.text()
+        let Self { policy, table, bridges, folder, .. } = self;
+        let note = tables::note(folder);
+        let note = note.as_deref();
+        Ruleset { table, bridges, note, policy, resolvers: &resolvers, neighbours: &neighbours }.text()
     }
 
     /// Returns the rules as the kernel tells them.

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::Node;
 use super::caller::{Caller, Verb, authorize};
 use super::containers::{PATIENCE, timely};
+use super::network;
 use crate::error::{Result, ServerError};
 
 /// How long a healthy engine is left alone.
@@ -218,6 +219,13 @@ impl Node {
             return true;
         }
         let listing = self.ours_in(std::slice::from_ref(name), &[]).await;
+        if listing.found.iter().any(|found| network::name_of(&found.container).is_some()) {
+            if let Err(error) = self.firewall.ensure().await {
+                tracing::error!(%error, hint = error.hint(), "members' containers are not closed off");
+            }
+        } else if self.firewall.is_written().await || (came_back && self.firewall.stands().await) {
+            self.drop_firewall().await;
+        }
         for found in listing.found {
             let told = self.told(&found.name, found.container);
             self.leases.learn(&told);

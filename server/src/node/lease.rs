@@ -117,6 +117,7 @@ impl Node {
             Ok(container) => {
                 let found = Found { name: name.clone(), runtime, container };
                 timely(name, found.remove(force)).await?;
+                self.open_up(&found.container).await;
             }
             Err(_) => timely(name, async { runtime.remove(id.clone(), force).await.map_err(&of) }).await?,
         }

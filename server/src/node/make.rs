@@ -99,16 +99,29 @@ impl Making {
             return unwanted();
         }
         // Not to be given up half way: an engine may make the container after nobody listens any more.
-        let id = self.runtime.create(spec).await.map_err(&of)?;
+        let (created, closed_off) = tokio::join!(self.runtime.create(spec), self.close_off());
+        let id = created.map_err(&of)?;
         drop(choosing); // from here on its label says which GPUs it has
-        let started = tokio::select! {
-            started = self.start(&id) => started,
-            () = tell.closed() => unwanted(),
+        let started = match closed_off {
+            Err(error) => Err(error),
+            Ok(()) => tokio::select! {
+                started = self.start(&id) => started,
+                () = tell.closed() => unwanted(),
+            },
         };
         if started.is_err() {
             self.undo(&id).await;
         }
         started
+    }
+
+    /// Makes sure that the firewall stands: it may have gone with the last container since the request was checked, and
+    /// does not go while others are kept from it.
+    async fn close_off(&self) -> Result<()> {
+        match &self.spec.network {
+            Some(NetworkSpec::Bridge(_)) => self.firewall.ensure().await,
+            Some(NetworkSpec::None | NetworkSpec::Other) | None => Ok(()),
+        }
     }
 
     async fn settle(&self) -> Result<(ContainerSpec, Option<Turn>)> {

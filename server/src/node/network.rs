@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gx_core::api::CreateRequest;
 use gx_core::config::PolicyConfig;
@@ -15,12 +16,15 @@ use sha2::{Digest, Sha256};
 use super::Node;
 use super::caller::Caller;
 use super::firewall::{Firewall, roads};
+use super::lock::Held;
 use crate::error::{Result, ServerError};
 
 /// How many bits all addresses of one network have in common.
 const SUBNET: u8 = 24;
 /// How many subnets an engine is given to choose from: another may have taken one a moment ago.
 const CHOICE: usize = 16;
+/// How long whoever makes or starts containers is waited for, and whoever removes the firewall.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 /// The digits of RFC 4648's base32, in lower case.
 const DIGITS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
@@ -122,15 +126,45 @@ impl Node {
         Ok(Some(NetworkSpec::Bridge(bridge)))
     }
 
-    /// Makes sure that the firewall stands before a container is started again.
+    /// Makes sure that the firewall stands before a container is started again, and while what is returned is held.
     ///
     /// # Errors
-    /// [`ServerError::NoFirewall`].
-    pub(super) async fn close_off(&self, container: &Container) -> Result<()> {
-        match name_of(container) {
-            Some(_) => self.firewall.ensure().await,
-            None => Ok(()),
+    /// [`ServerError::NoFirewall`]; [`ServerError::State`].
+    pub(super) async fn close_off(&self, container: &Container) -> Result<Option<Held>> {
+        if name_of(container).is_none() {
+            return Ok(None);
         }
+        let stands = self.creating.share(LOCK_PATIENCE).await?;
+        self.firewall.ensure().await?;
+        Ok(Some(stands))
+    }
+
+    /// Removes the firewall where the container that is gone was the last one that needed it.
+    pub(super) async fn open_up(&self, gone: &Container) {
+        if name_of(gone).is_some() {
+            self.drop_firewall().await;
+        }
+    }
+
+    /// Removes the firewall where no container needs it.
+    pub(super) async fn drop_firewall(&self) {
+        if !self.policy.firewall || self.firewall.has_bridges() {
+            return;
+        }
+        if let Err(error) = self.try_drop_firewall().await {
+            tracing::warn!(%error, "the firewall of members' containers stays, though there are none");
+        }
+    }
+
+    async fn try_drop_firewall(&self) -> Result<()> {
+        // Nobody makes or starts a container while this is held.
+        let _alone = self.creating.alone(LOCK_PATIENCE).await?;
+        let listing = self.ours(&[]).await?;
+        let needed = listing.found.iter().any(|found| name_of(&found.container).is_some());
+        if needed || !listing.unavailable.is_empty() {
+            return Ok(());
+        }
+        self.firewall.remove().await
     }
 }
 

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use gx_core::api::{ContainerInfo, CreateRequest, Service};
+use gx_core::api::{BuildQuery, ContainerInfo, CreateRequest, Service};
 use gx_core::config::{Config, PolicyConfig};
 use gx_core::member::{Allowance, Member};
 use gx_core::runtime::{ExecSpec, RemoveOptions, StopOptions};
-use gx_core::stream::{Input, Kind, Output, pipe};
+use gx_core::stream::{Input, InputChunk, Kind, Output, input, pipe};
 use gx_core::{NodeId, Timestamp};
 use gx_host::HostOptions;
 use gx_server::{Caller, Node, NodeOptions, Result};
@@ -177,6 +177,38 @@ impl Lab {
         (exit.unwrap_or_else(|error| panic!("{argv:?}: {error}")).code, text)
     }
 
+    /// Unpacks an archive in a container of A's.
+    pub(super) async fn copy_in(&self, to: &str, path: &str, archive: Vec<u8>) -> Result<()> {
+        self.node.copy_in(&Who::A.caller(), to, path, sent(archive)).await
+    }
+
+    /// Returns a file of a container of A's, as an archive.
+    pub(super) async fn copy_out(&self, from: &str, path: &str) -> Result<Vec<u8>> {
+        let (out, mut items) = pipe(0);
+        let read = async {
+            let mut bytes = Vec::new();
+            while let Some(item) = items.next().await {
+                bytes.extend_from_slice(&item.bytes);
+            }
+            bytes
+        };
+        let caller = Who::A.caller();
+        let (done, bytes) = tokio::join!(self.node.copy_out(&caller, from, path, out), read);
+        done.map(|()| bytes)
+    }
+
+    pub(super) async fn build(&self, who: Who, query: BuildQuery, context: Vec<u8>) -> Result<()> {
+        self.node.build(&who.caller(), query, sent(context), Output::null()).await.map(drop)
+    }
+
+    /// Returns what the names of somebody's images begin with.
+    pub(super) fn short(&self, who: Who) -> String {
+        match who.caller() {
+            Caller::Member(member) => member.id.short(),
+            Caller::Host | Caller::Stranger(_) => self.node.id().short(),
+        }
+    }
+
     pub(super) async fn tunnel(&self, who: Who, id: &str) -> Result<()> {
         self.node.tunnel(&who.caller(), id, Service::Ssh).await.map(drop)
     }
@@ -191,6 +223,18 @@ impl Lab {
     pub(super) async fn remove(&self, peer: Peer) {
         let options = RemoveOptions { force: true };
         self.node.remove(&peer.who.caller(), peer.info.id.as_str(), options).await.expect("it is removed");
+    }
+
+    /// Removes all containers, and with the last member's the rules; every test ends so.
+    pub(super) async fn end(self) {
+        let made = std::mem::take(&mut *self.made.lock().expect("nobody panics"));
+        for id in made {
+            // What a test has removed itself is gone.
+            let _ = self.node.remove(&Caller::Host, &id, RemoveOptions { force: true }).await;
+        }
+        let mut command = Command::new("nft");
+        command.args(["list", "table", "inet", &self.table()]);
+        assert_ne!(run(command).code, 0, "{} is left", self.table());
     }
 
     /// Returns the names of the engine's networks.
@@ -213,6 +257,19 @@ impl Lab {
     }
 }
 
+/// Returns bytes as an input, in pieces.
+fn sent(bytes: Vec<u8>) -> Input {
+    let (sender, sent) = input();
+    tokio::spawn(async move {
+        for chunk in bytes.chunks(16 * 1024) {
+            if sender.send(InputChunk::Data(chunk.to_vec().into())).await.is_err() {
+                return;
+            }
+        }
+    });
+    sent
+}
+
 impl Drop for Lab {
     fn drop(&mut self) {
         let made = std::mem::take(&mut *self.made.lock().expect("nobody panics"));
@@ -223,6 +280,7 @@ impl Drop for Lab {
         for network in self.networks().iter().filter(|network| network.starts_with(&own)) {
             crate::support::try_engine(self.runtime, &["network", "rm", network]);
         }
+        // Of a test that has failed; else it is gone.
         let mut command = Command::new("nft");
         command.args(["delete", "table", "inet", &self.table()]);
         run(command);
@@ -233,6 +291,10 @@ impl Peer {
     /// Returns what its page says.
     pub(super) fn page(&self) -> String {
         self.info.name.clone()
+    }
+
+    pub(super) fn id(&self) -> &str {
+        self.info.id.as_str()
     }
 
     pub(super) fn address(&self) -> String {

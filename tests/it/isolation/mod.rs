@@ -1,7 +1,10 @@
 //! Members' containers on real engines: whom they reach, and whom they do not. Every refusal is shown beside a
 //! connection that works, so that it is the rules that refuse.
 
+mod archives;
 mod lab;
+mod standing;
+mod users;
 mod world;
 
 use gx_core::ImageRef;
@@ -55,6 +58,7 @@ async fn keeps_owners_apart(runtime: &'static str) {
     assert!(lab.networks().contains(&network), "another container is in it");
     lab.remove(brother).await;
     assert!(!lab.networks().contains(&network), "it goes with the last one");
+    lab.end().await;
 }
 
 /// By a link-local address a container reaches its bridge, and with that the host, without any network of IPv6.
@@ -94,6 +98,7 @@ async fn publishes_to_the_outside_and_not_to_other_members(runtime: &'static str
         assert_eq!(world.get_from_outside(port), Some(other.page()));
     }
     assert_eq!(world.get_from_outside_at(&other.address(), 8080), None);
+    lab.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,6 +133,7 @@ async fn closes_the_host_and_private_networks(runtime: &'static str) {
         assert_eq!(lab.get(&hosts, &url).await.as_deref(), Some(page), "{url}");
         assert_eq!(lab.get(&member, &url).await, None, "{url}");
     }
+    lab.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -173,6 +179,7 @@ async fn opens_what_the_host_names(runtime: &'static str) {
     lab.nft(&["delete", "table", "inet", &lab.table()]);
     lab.stop_and_start(&late).await;
     assert_eq!(lab.get(&late, &format!("http://{}:{}/", late.gateway(), closed.port())).await, None);
+    lab.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -201,6 +208,7 @@ async fn holds_an_outbound_list(runtime: &'static str) {
 
     let wide = lab.create(Who::A, |request| request.network = Some(NetworkMode::Full)).await;
     assert!(matches!(wide, Err(ServerError::OverPolicy { key: "network", .. })), "{wide:?}");
+    lab.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -228,6 +236,7 @@ async fn gives_no_network_where_none_is_wanted(runtime: &'static str) {
     }
     let ports = lab.create(Who::A, |request| request.network = Some(NetworkMode::None)).await;
     assert_eq!(ports.expect_err("nobody could reach them").field().as_deref(), Some("ports"));
+    lab.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -272,6 +281,7 @@ async fn gives_members_a_way_in_and_no_rights(runtime: &'static str) {
         let tried = lab.exec_in(Who::A, id, &["sh", "-c", &format!("{command} 2>&1")]).await;
         assert_ne!(tried.0, 0, "{what}: {command}: {}", tried.1);
     }
+    lab.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -292,6 +302,8 @@ async fn images_are_those_of_the_hosts_policy() {
         );
     }
     lab.create(Who::Host, |_| {}).await.expect("the host is not bound");
+    lab.end().await;
     let lab = Lab::new("docker", only("gx-busy*")).await;
     lab.create(Who::A, |_| {}).await.expect("it is among those named");
+    lab.end().await;
 }

@@ -1,10 +1,11 @@
-//! Containers with gx's labels that this node does not look after, in every engine that works.
+//! What other data folders have left on this machine: containers with gx's labels in every engine that works, and tables
+//! of the firewall.
 
 use std::collections::BTreeMap;
 
 use gx_core::container::{Container, label};
 use gx_core::runtime::{HealthStatus, ListFilter, list_all};
-use gx_server::{Caller, Node};
+use gx_server::{Caller, FirewallTable, Node, firewall_tables};
 
 use super::{Check, Verdict};
 
@@ -48,9 +49,46 @@ fn judge(strays: &[String]) -> Check {
     ))
 }
 
+/// Looks for rules of hosts whose data folder is gone. Who may not see the rules is told nothing: they have none.
+pub(super) async fn tables() -> Option<Check> {
+    judge_tables(&firewall_tables().await.ok()?)
+}
+
+fn judge_tables(tables: &[FirewallTable]) -> Option<Check> {
+    let strays: Vec<&str> =
+        tables.iter().filter(|table| table.is_stray()).map(|table| table.name.as_str()).collect();
+    if strays.is_empty() {
+        return None;
+    }
+    let more = strays.len().saturating_sub(NAMED);
+    let named = strays.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let told = format!("firewall rules of data folders that are gone: {named}{more}");
+    let command =
+        strays.iter().map(|name| format!("nft delete table inet {name}")).collect::<Vec<_>>().join("; ");
+    Some(Check::new("rules", Verdict::Warn, told).hint(Some(command)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rules_of_a_folder_that_is_gone_come_with_the_command_that_removes_them() {
+        let table = |name: &str, folder: &str, used| FirewallTable {
+            name: name.to_owned(),
+            folder: Some(folder.into()),
+            used,
+        };
+        let there = tempfile::tempdir().unwrap();
+        std::fs::write(there.path().join("node.key"), "").unwrap();
+        let there = table("gx_here", there.path().to_str().unwrap(), false);
+        assert!(judge_tables(&[there.clone(), table("gx_used", "/nonexistent", true)]).is_none());
+        let gone = [there, table("gx_aaaa", "/nonexistent", false), table("gx_bbbb", "/nonexistent", false)];
+        let check = judge_tables(&gone).unwrap();
+        assert!(check.message.ends_with("gone: gx_aaaa, gx_bbbb"), "{check:?}");
+        assert_eq!(check.hints, ["nft delete table inet gx_aaaa; nft delete table inet gx_bbbb"]);
+    }
 
     #[test]
     fn a_container_of_another_host_is_a_stray() {

@@ -33,6 +33,13 @@ fn servers(text: &str) -> Addresses {
         .collect()
 }
 
+/// Returns the names of all interfaces of this process's network namespace: /sys may show those of another.
+pub(super) fn interfaces() -> Vec<String> {
+    let text = std::fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
+    let name = |line: &str| Some(line.split_once(':')?.0.trim().to_owned());
+    text.lines().skip(2).filter_map(name).collect()
+}
+
 /// Returns the networks that the machine is in, but not those of containers.
 pub(super) fn neighbours() -> BTreeSet<Prefix> {
     let read = |file| std::fs::read_to_string(file).unwrap_or_default();

@@ -56,6 +56,8 @@ pub(crate) struct Ruleset<'a> {
     pub(crate) table: &'a str,
     /// The beginning of the names of the bridges.
     pub(crate) bridges: &'a str,
+    /// What is noted beside the first rule.
+    pub(crate) note: Option<&'a str>,
     pub(crate) policy: &'a PolicyConfig,
     /// Whom containers ask for names.
     pub(crate) resolvers: &'a BTreeSet<IpAddr>,
@@ -67,11 +69,12 @@ impl Ruleset<'_> {
     /// Returns the rules for `nft -f -`, which takes all of them or none in the place of those there were.
     pub(crate) fn text(&self) -> String {
         let (table, own) = (self.table, format!("\"{}*\"", self.bridges));
+        let note = self.note.map(|note| format!(" comment \"{note}\"")).unwrap_or_default();
         let mut text = format!("table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n");
         for chain in [
             // An engine may let loopback addresses in from its bridges (route_localnet).
             Chain::base("early", "prerouting", -310)
-                .rule(format!("iifname {own} ip daddr 127.0.0.0/8 drop"))
+                .rule(format!("iifname {own} ip daddr 127.0.0.0/8 drop{note}"))
                 .rule(format!("iifname {own} ip6 daddr ::1 drop")),
             Chain::base("input", "input", -10).rule(format!("iifname {own} jump to_host")),
             Chain::base("forward", "forward", -10)
@@ -239,7 +242,8 @@ mod tests {
         let neighbours = ["203.0.113.0/24", "192.168.7.0/24"].map(|range| range.parse().unwrap());
         let neighbours = BTreeSet::from(neighbours);
         let bridges = "gxabcd-";
-        Ruleset { table: "gx_abcd", bridges, policy, resolvers: &resolvers, neighbours: &neighbours }.text()
+        let (table, note) = ("gx_abcd", Some("gx of /data"));
+        Ruleset { table, bridges, note, policy, resolvers: &resolvers, neighbours: &neighbours }.text()
     }
 
     fn chain(text: &str, name: &str) -> Vec<String> {
