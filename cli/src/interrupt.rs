@@ -1,6 +1,7 @@
 //! Ctrl-C: the first cancels what runs and lets it clean up, the second exits at once.
 
 use std::future::Future;
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -14,9 +15,9 @@ pub(crate) async fn or_cancel<T>(work: impl Future<Output = Result<T>>) -> Resul
     tokio::select! {
         biased;
         result = work => result,
-        kind = signals.next() => {
+        asked = signals.next() => {
             tokio::spawn(exit_on_next(signals));
-            Err(CliError::new(kind, "interrupted"))
+            Err(CliError::new(asked.kind(), "interrupted"))
         }
     }
 }
@@ -31,6 +32,19 @@ pub(crate) fn asked_to_end() -> Result<impl Future<Output = ()>> {
     })
 }
 
+/// As [`asked_to_end`], for a service: SIGHUP asks it to read its configuration again, unless it comes of a terminal
+/// that is gone.
+pub(crate) fn asked_to_end_or_reload(mut reload: impl FnMut()) -> Result<impl Future<Output = ()>> {
+    let mut signals = Signals::listen()?;
+    let on_terminal = std::io::stdin().is_terminal();
+    Ok(async move {
+        while signals.next().await == Asked::Hangup && !(on_terminal && !std::io::stdin().is_terminal()) {
+            reload();
+        }
+        tokio::spawn(exit_on_next(signals));
+    })
+}
+
 /// One keypress may arrive twice, where a program in between passes it on to its whole group, as timeout(1) does.
 const SAME_KEYPRESS: Duration = Duration::from_millis(300);
 
@@ -41,14 +55,31 @@ async fn exit_on_next(mut signals: Signals) {
         }
     };
     let _: Result<(), _> = tokio::time::timeout(SAME_KEYPRESS, echoes).await;
-    let kind = signals.next().await;
-    std::process::exit(i32::from(kind.status().0));
+    let asked = signals.next().await;
+    std::process::exit(i32::from(asked.kind().status().0));
 }
 
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
+}
+
+/// What has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Interrupt,
+    Terminate,
+    Hangup,
+}
+
+impl Asked {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Interrupt => Kind::Interrupted,
+            Self::Terminate | Self::Hangup => Kind::Terminated,
+        }
+    }
 }
 
 impl Signals {
@@ -61,11 +92,11 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> Kind {
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.interrupt.recv() => Kind::Interrupted,
-            _ = self.terminate.recv() => Kind::Terminated,
-            _ = self.hangup.recv() => Kind::Terminated,
+            _ = self.interrupt.recv() => Asked::Interrupt,
+            _ = self.terminate.recv() => Asked::Terminate,
+            _ = self.hangup.recv() => Asked::Hangup,
         }
     }
 }

@@ -5,7 +5,9 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{ENGINES, Host, IMAGE, Removed, Surroundings, engine, eventually, try_engine, unique};
+use crate::support::{
+    ENGINES, Host, IMAGE, Removed, Surroundings, engine, eventually, signal, try_engine, unique,
+};
 
 /// How often a server is killed while a ticket is used.
 const KILLS: u32 = 24;
@@ -55,6 +57,36 @@ fn a_member_joins_by_a_ticket_and_is_cut_off_at_once() {
 }
 
 #[test]
+fn who_is_taken_out_of_the_configuration_is_cut_off_when_the_server_reads_it_again() {
+    let here = Surroundings::new();
+    let id = here.json(&["id"])["node_id"].as_str().expect("a NodeId").to_owned();
+    let with = |allow: &str| format!("[server]\nallow = [{allow}]\n");
+    let there = Surroundings::new().configured(&with(&format!("\"{id}\"")));
+    let host = there.serve();
+    let on = format!("{}@{}", host.node, host.address);
+    let name = unique("configured");
+    let _removed = Removed("docker", format!("gx-{name}"));
+    here.ok(&["--on", &on, "create", "--runtime", "docker", "--name", &name, IMAGE, "--", "sleep", "600"]);
+    let mut session = session_on(&here, &on, &name);
+
+    there.configure("[server]\nallow = [\"not an id\"]\n");
+    signal(host.pid(), "HUP");
+    eventually("the mistake is told", || {
+        let log = std::fs::read_to_string(there.path("serve.log")).unwrap_or_default();
+        log.contains("the configuration stays as it was").then_some(())
+    });
+    here.ok(&["--on", &on, "list"]);
+
+    there.configure(&with(""));
+    signal(host.pid(), "HUP");
+    assert_eq!(session.wait().expect("its end can be waited for").code(), Some(5));
+    assert_eq!(here.gx(&["--on", &on, "list"]).code, 5);
+    let running = ["inspect", "-f", "{{.State.Running}}", &format!("gx-{name}")];
+    eventually("the container is stopped", || (engine("docker", &running).trim() == "false").then_some(()));
+    there.ok(&["rm", "--force", &name]);
+}
+
+#[test]
 fn who_is_removed_with_everything_leaves_no_container_and_no_network() {
     for runtime in ENGINES {
         let (there, here) = (Surroundings::new(), Surroundings::new());
@@ -87,7 +119,11 @@ fn who_is_removed_with_everything_leaves_no_container_and_no_network() {
 
 /// Starts a command in a container, and waits until it runs.
 fn session(here: &Surroundings, name: &str) -> Child {
-    let exec = ["--on", "lab", "exec", name, "--", "sh", "-c", "echo inside; sleep 600"];
+    session_on(here, "lab", name)
+}
+
+fn session_on(here: &Surroundings, on: &str, name: &str) -> Child {
+    let exec = ["--on", on, "exec", name, "--", "sh", "-c", "echo inside; sleep 600"];
     let mut child =
         here.command(&exec).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("gx starts");
     let mut line = String::new();

@@ -1,10 +1,11 @@
 //! `gx serve`: lends this machine until it is asked to end.
 
 use std::net::SocketAddr;
+use std::sync::OnceLock;
 
 use clap::Args;
 use gx_core::NodeId;
-use gx_server::{ServerError, Transport};
+use gx_server::{Node, ServerError, Transport};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -14,6 +15,7 @@ use crate::cli::VERSION;
 use crate::error::{CliError, Result};
 use crate::interrupt;
 use crate::output::{Show, View};
+use crate::settings::Settings;
 use crate::target;
 
 const EXAMPLES: &str = "\
@@ -23,7 +25,8 @@ Examples:
   gx serve --listen 127.0.0.1:0 --json    on any free port; one line of JSON says which
 
 It speaks TLS with the node's own key, and knows callers by theirs; whoever has none, or one that this host does not lend \
-to, is told what the host is and no more. SIGTERM and Ctrl-C end it in good order: containers keep running.";
+to, is told what the host is and no more. SIGTERM and Ctrl-C end it in good order: containers keep running. SIGHUP has \
+it read `allow` in [server] again.";
 
 /// What `gx serve` takes.
 #[derive(Debug, Args)]
@@ -47,8 +50,12 @@ pub(crate) async fn run(args: ServeArgs, context: &Context<'_>) -> Result {
         return Err(ServerError::NotLoopback { address: listen }.into());
     }
     raise_limit_of_files();
-    let asked_to_end = interrupt::asked_to_end()?;
+    let opened: OnceLock<std::sync::Arc<Node>> = OnceLock::new();
+    let asked_to_end = interrupt::asked_to_end_or_reload(|| {
+        opened.get().into_iter().for_each(|node| reload(node, &settings, context));
+    })?;
     let node = target::open_node(&settings, &context.environment).await?;
+    opened.get_or_init(|| node.clone());
     let listener = TcpListener::bind(listen).await.map_err(|error| cannot_listen(listen, &error))?;
     let address = listener.local_addr().map_err(|error| cannot_listen(listen, &error))?;
     let listening = Listening {
@@ -64,6 +71,24 @@ pub(crate) async fn run(args: ServeArgs, context: &Context<'_>) -> Result {
     context.out.item(&listening)?;
     server.run(asked_to_end).await;
     Ok(())
+}
+
+/// Reads the configuration again, and takes over whom the host lends to.
+fn reload(node: &Node, began: &Settings, context: &Context<'_>) {
+    let settings = match context.settings() {
+        Ok(settings) => settings,
+        Err(error) => return tracing::error!(%error, "the configuration stays as it was"),
+    };
+    node.configure_members(settings.config.server.allow.iter().copied());
+    let mut config = settings.config;
+    config.server.allow.clone_from(&began.config.server.allow);
+    if config == began.config {
+        tracing::info!("read the configuration again");
+    } else {
+        tracing::warn!(
+            "of the configuration `allow` in [server] holds now, and the rest from the next start on"
+        );
+    }
 }
 
 /// Lets this process open as many files as the system allows: each connection is one.

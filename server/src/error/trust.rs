@@ -158,7 +158,7 @@ impl TrustError {
             Self::NoMember { near: None, .. } => "gx allow list shows all members",
             Self::Ambiguous { .. } => "give more of the id, or the name",
             Self::Configured { .. } => {
-                "take it out of `allow` in [server] and start the server again; then remove what it left"
+                "take it out of `allow` in [server], and let the server read that: `systemctl reload gx`, `kill -HUP`, or a restart"
             }
             Self::NoInvite { .. } => "gx invite list shows those that are good still",
             Self::NameTaken { .. } => "choose another name, or leave it out",

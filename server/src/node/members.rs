@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use gx_core::member::{Allowance, Member};
@@ -42,8 +42,10 @@ pub(crate) struct Members {
 struct Shared {
     folder: PathBuf,
     path: PathBuf,
-    /// Who is a member by the configuration, and since this program has read it.
-    configured: BTreeSet<NodeId>,
+    /// Who is a member by the configuration, and since this program has begun.
+    configured: RwLock<BTreeSet<NodeId>>,
+    /// Who was one until the configuration was read again, and what that leaves to do is not written down yet.
+    dropped: Mutex<BTreeSet<NodeId>>,
     since: Timestamp,
     known: RwLock<Known>,
     /// Whoever reads the file has this, so that nobody replaces what is new by what is old.
@@ -101,7 +103,8 @@ impl Members {
         let shared = Shared {
             folder: data.to_owned(),
             path: file::path(data),
-            configured: configured.into_iter().collect(),
+            configured: RwLock::new(configured.into_iter().collect()),
+            dropped: Mutex::default(),
             since: now(),
             known: RwLock::new(Known { stamp: None, list: Ok(Arc::default()) }),
             reading: Mutex::default(),
@@ -129,6 +132,45 @@ impl Members {
     pub(crate) fn keys_of(&self, id: NodeId) -> Vec<NodeId> {
         let formerly = self.list().map(|list| list.book.formerly(id)).unwrap_or_default();
         std::iter::once(id).chain(formerly).collect()
+    }
+
+    /// Returns who is a member by the configuration.
+    fn configured(&self) -> BTreeSet<NodeId> {
+        self.shared.configured()
+    }
+
+    /// Takes over whom the configuration names now.
+    fn configure(&self, nodes: BTreeSet<NodeId>) {
+        {
+            let mut configured = self.shared.configured.write().unwrap_or_else(PoisonError::into_inner);
+            let mut dropped = self.shared.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+            dropped.extend(configured.difference(&nodes));
+            *configured = nodes;
+        }
+        self.shared.reread();
+    }
+
+    /// Writes down whom the configuration names, and who is leaving since it does not.
+    ///
+    /// # Errors
+    /// [`ServerError::State`]; [`TrustError::Damaged`].
+    async fn note_configured(&self) -> Result<()> {
+        let configured = self.configured();
+        let dropped = std::mem::take(&mut *self.dropped());
+        if dropped.is_empty() && self.list()?.book.configured == configured {
+            return Ok(());
+        }
+        let again = dropped.clone();
+        let note = move |book: &mut Book, _| {
+            book.configure(configured, &dropped);
+            Ok(())
+        };
+        let noted = self.change(note).await;
+        noted.inspect_err(|_| self.dropped().extend(again))
+    }
+
+    fn dropped(&self) -> MutexGuard<'_, BTreeSet<NodeId>> {
+        self.shared.dropped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks whether another process has changed the list; it costs no more than a look at the file's dates.
@@ -176,11 +218,21 @@ impl Shared {
     fn change<T>(&self, change: impl FnOnce(&mut Book, Timestamp) -> Result<T>) -> Result<T> {
         let (_, before) = file::read(&self.path)?;
         let (mut book, now) = (before.clone(), now());
-        book.sweep(&self.configured, now);
+        book.sweep(&self.configured(), now);
         let done = change(&mut book, now)?;
         let written = if book == before { Ok(()) } else { file::write(&self.path, &book) };
         self.refresh(); // whatever came of it
         written.map(|()| done)
+    }
+
+    fn configured(&self) -> BTreeSet<NodeId> {
+        self.configured.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes the list anew, though the file may be the same.
+    fn reread(&self) {
+        self.known.write().unwrap_or_else(PoisonError::into_inner).stamp = None;
+        self.refresh();
     }
 
     fn refresh(&self) {
@@ -191,7 +243,7 @@ impl Shared {
             return;
         }
         let (stamp, list) = match file::read(&self.path) {
-            Ok((stamp, book)) => (stamp, Ok(Arc::new(List::new(book, &self.configured, self.since)))),
+            Ok((stamp, book)) => (stamp, Ok(Arc::new(List::new(book, &self.configured(), self.since)))),
             Err(error) => {
                 tracing::error!(%error, "nobody is a member until this is seen to");
                 (there, Err(error))

@@ -180,3 +180,100 @@ async fn telling_who_somebody_is_costs_next_to_nothing() {
     assert!(each < Duration::from_micros(20), "{each:?}, without optimisation and on a busy machine");
     watching.abort();
 }
+
+/// Makes a host whose configuration names a member, with a container of that one.
+async fn configured() -> Host {
+    let host = Host::with(&["mock"], |config| config.server.allow = vec![node(1), node(2)]).await;
+    for (number, name) in [(1, "web"), (2, "db")] {
+        let caller = host.node.caller(key(number));
+        host.node.create(&caller, named(name), None, gx_core::stream::Output::null()).await.unwrap();
+    }
+    host
+}
+
+fn keep_members(host: &Host) -> tokio::task::JoinHandle<()> {
+    let node = host.node.clone();
+    tokio::spawn(async move { node.keep_members().await })
+}
+
+#[tokio::test]
+async fn who_is_taken_out_of_the_configuration_is_cut_off_when_it_is_read_again() {
+    let host = configured().await;
+    let keeping = keep_members(&host);
+    let mut socket = socket(&host, key(1), "/v1/containers/web/exec").await.unwrap();
+    let spec = json!({ "argv": argv(&["sleep", "1000"]) }).to_string();
+    socket.send(Message::text(spec)).await.unwrap();
+    until("the command runs", async || host.probe().under_way("exec") == 1).await;
+    host.node.configure_members([node(2)]);
+    assert_eq!(host.node.caller(key(1)), Caller::Stranger(Some(node(1))));
+    until("the command has ended", async || host.probe().under_way("exec") == 0).await;
+    until("it is stopped", async || state(&host, "web").await == Some(ContainerState::Exited)).await;
+    assert_eq!(state(&host, "db").await, Some(ContainerState::Running));
+    host.node.configure_members([node(1), node(2)]);
+    host.node.start(&host.node.caller(key(1)), "web").await.expect("it is the member's again");
+    host.node.configure_members([node(2)]);
+    until("it is stopped again", async || state(&host, "web").await == Some(ContainerState::Exited)).await;
+    keeping.abort();
+}
+
+#[tokio::test]
+async fn who_was_taken_out_of_the_configuration_while_no_server_ran_is_cut_off_at_the_next_start() {
+    let mut host = configured().await;
+    let keeping = keep_members(&host);
+    let written = host.data.path().join("data/members.json");
+    until("it is written down", async || written.exists()).await;
+    keeping.abort();
+    host.node.allow(&Caller::Host, &node(3).to_string(), AllowRequest::default()).await.unwrap();
+    host.config.server.allow.clear();
+    let host = host.restart().await;
+    // By a ticket or by name somebody may be a member beside the configuration.
+    host.node.allow(&Caller::Host, &node(2).to_string(), AllowRequest::default()).await.unwrap();
+    let keeping = keep_members(&host);
+    until("it is stopped", async || state(&host, "web").await == Some(ContainerState::Exited)).await;
+    assert_eq!(state(&host, "db").await, Some(ContainerState::Running));
+    let left = std::fs::read_to_string(&written).unwrap();
+    until("nobody is leaving", async || {
+        serde_json::from_str::<Value>(&std::fs::read_to_string(&written).unwrap()).unwrap()["leaving"]
+            == json!([])
+    })
+    .await;
+    assert!(!left.contains("configured"), "{left}");
+    keeping.abort();
+}
+
+#[tokio::test]
+async fn a_tunnel_is_cut_when_its_user_is_removed() {
+    let host = lent().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = gx_core::container::PortMapping {
+        container_port: gx_core::guest::SSH_PORT,
+        protocol: gx_core::container::Protocol::Tcp,
+        host_address: [127, 0, 0, 1].into(),
+        host_port: listener.local_addr().unwrap().port(),
+    };
+    host.probe().publish(port, (gx_core::container::label::SSH_USER, "root".to_owned()));
+    let greet = async || {
+        let mut service = listener.accept().await.unwrap().0;
+        tokio::io::AsyncWriteExt::write_all(&mut service, b"SSH-2.0-x\r\n").await.unwrap();
+        service
+    };
+    let (mine, mut my_service) = tokio::join!(socket(&host, key(1), "/v1/containers/web/ssh"), greet());
+    let (other, mut other_service) = tokio::join!(socket(&host, key(2), "/v1/containers/db/ssh"), greet());
+    let (mut mine, mut other) = (mine.unwrap(), other.unwrap());
+    for socket in [&mut mine, &mut other] {
+        let greeting = socket.next().await.unwrap().unwrap().into_data();
+        assert_eq!(&greeting[..], b"SSH-2.0-x\r\n");
+    }
+    let began = std::time::Instant::now();
+    host.node.disallow(&Caller::Host, &node(1).to_string(), keep()).await.unwrap();
+    let mut rest = Vec::new();
+    let _ = tokio::io::AsyncReadExt::read_to_end(&mut my_service, &mut rest).await; // a reset is an end too
+    while let Some(Ok(message)) = mine.next().await {
+        assert!(!message.is_binary(), "{message:?}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    other.send(Message::binary(b"still".to_vec())).await.unwrap();
+    let mut said = [0; 5];
+    tokio::io::AsyncReadExt::read_exact(&mut other_service, &mut said).await.unwrap();
+    assert_eq!(&said, b"still", "another's goes on");
+}

@@ -39,12 +39,15 @@ pub(crate) struct Book {
     /// Who was removed and has containers that are to be stopped or removed still.
     #[serde(default)]
     pub(super) leaving: Vec<Leaving>,
+    /// Who was a member by the configuration when a server last read it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) configured: BTreeSet<NodeId>,
 }
 
 impl Default for Book {
     fn default() -> Self {
-        let (members, invites, rotated, leaving) = Default::default();
-        Self { format: FORMAT, members, invites, rotated, leaving }
+        let (members, invites, rotated, leaving, configured) = Default::default();
+        Self { format: FORMAT, members, invites, rotated, leaving, configured }
     }
 }
 
@@ -242,6 +245,18 @@ impl Book {
     pub(super) fn has_left(&mut self, node: NodeId, fate: Fate) -> Result<()> {
         self.leaving.retain(|leaving| (leaving.id, leaving.fate) != (node, fate));
         Ok(())
+    }
+
+    /// Notes whom the configuration names; whoever it named before, `dropped` among them, and is no member any more, is
+    /// leaving.
+    pub(super) fn configure(&mut self, configured: BTreeSet<NodeId>, dropped: &BTreeSet<NodeId>) {
+        let members: BTreeSet<NodeId> = self.members.iter().map(|entry| entry.member.id).collect();
+        let before: BTreeSet<NodeId> = self.configured.union(dropped).copied().collect();
+        for id in before.into_iter().filter(|id| !configured.contains(id) && !members.contains(id)) {
+            self.leave(id, Fate::Stop);
+        }
+        self.leaving.retain(|leaving| !configured.contains(&leaving.id));
+        self.configured = configured;
     }
 
     /// Notes what is to become of the containers of somebody who is no member.

@@ -16,8 +16,9 @@ use crate::node::{Caller, Node};
 
 /// How many containers are stopped or removed at a time.
 const AT_A_TIME: usize = 16;
-/// How long a container may take to end by itself, in milliseconds: somebody may be in it who should not.
-const GRACE_MS: u32 = 3_000;
+/// How long a container may take to end by itself, in milliseconds: none, as somebody is in it who should not, by SSH at
+/// a published port, and could catch the signal.
+const GRACE_MS: u32 = 0;
 /// How long an engine may take for one container.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How soon what could not be stopped is tried again.
@@ -50,6 +51,12 @@ impl Node {
     /// Looks whether another process has changed the list of members.
     pub(crate) fn refresh_members(&self) {
         self.members.refresh();
+    }
+
+    /// Takes over whom the configuration names as members, where it was read again. Whoever it names no longer is cut off
+    /// at once, and their containers are stopped by the server.
+    pub fn configure_members(&self, nodes: impl IntoIterator<Item = NodeId>) {
+        self.members.configure(nodes.into_iter().collect());
     }
 
     /// Notices for ever when another process changes the list of members.
@@ -97,6 +104,10 @@ impl Node {
             tracing::warn!(%error, "cannot end what has come to its end");
             return false;
         }
+        if let Err(error) = self.members.note_configured().await {
+            tracing::warn!(%error, "cannot note whom the configuration names");
+            return false;
+        }
         let Ok(list) = self.members.list() else { return false };
         let mut all = true;
         for leaving in list.book.leaving.clone() {
@@ -125,6 +136,9 @@ impl Node {
             runtime: silent.runtime,
             error: Some(silent.error),
         }));
+        if fate == Fate::Remove && !left.is_empty() {
+            self.drop_firewall().await;
+        }
         if left.iter().all(|one| one.error.is_none()) {
             self.members.change(move |book, _| book.has_left(id, fate)).await?;
         }

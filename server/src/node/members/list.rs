@@ -66,7 +66,7 @@ impl Node {
             Err(error) => self.left_by(reference).await?.ok_or(error)?,
         };
         let id = member.id;
-        if self.members.shared.configured.contains(&id) {
+        if self.members.configured().contains(&id) {
             return Err(TrustError::Configured { id }.into());
         }
         self.members.change(move |book, _| book.remove(id, fate)).await?;
