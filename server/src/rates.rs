@@ -52,13 +52,31 @@ impl Bucket {
     /// # Errors
     /// How long it is until there is one.
     pub(crate) fn take(&mut self, rate: Rate, now: Instant) -> Result<(), Duration> {
+        self.reserve(rate, Duration::ZERO, now).map(drop)
+    }
+
+    /// Takes the next token, and returns how long it is until it is there.
+    ///
+    /// # Errors
+    /// That, when it is longer than `patience`; nothing is taken then.
+    pub(crate) fn reserve(
+        &mut self,
+        rate: Rate,
+        patience: Duration,
+        now: Instant,
+    ) -> Result<Duration, Duration> {
         let missing = self.0.saturating_duration_since(now);
-        let most = rate.interval * (rate.burst - 1);
-        if missing > most {
-            return Err(missing - most);
+        let wait = missing.saturating_sub(rate.interval * (rate.burst - 1));
+        if wait > patience {
+            return Err(wait);
         }
         self.0 = now + missing + rate.interval;
-        Ok(())
+        Ok(wait)
+    }
+
+    /// Gives a token back.
+    pub(crate) fn give_back(&mut self, rate: Rate) {
+        self.0 = self.0.checked_sub(rate.interval).unwrap_or(self.0);
     }
 
     fn is_full(&self, now: Instant) -> bool {
@@ -68,7 +86,7 @@ impl Bucket {
 
 /// A bucket for each of many callers.
 #[derive(Debug)]
-struct Limiter<K> {
+pub(crate) struct Limiter<K> {
     rate: Rate,
     capacity: usize,
     buckets: HashMap<K, Bucket>,
@@ -78,22 +96,30 @@ struct Limiter<K> {
 }
 
 impl<K: Hash + Eq> Limiter<K> {
-    fn new(rate: Rate, capacity: usize, now: Instant) -> Self {
+    pub(crate) fn new(rate: Rate, capacity: usize, now: Instant) -> Self {
         Self { rate, capacity, buckets: HashMap::new(), shared: Bucket::full(now), swept: now }
     }
 
     fn take(&mut self, key: K, now: Instant) -> Result<(), Duration> {
+        self.reserve(key, Duration::ZERO, now).map(drop)
+    }
+
+    /// Takes the next token of this caller, and returns how long it is until it is there.
+    ///
+    /// # Errors
+    /// As [`Bucket::reserve`].
+    pub(crate) fn reserve(&mut self, key: K, patience: Duration, now: Instant) -> Result<Duration, Duration> {
         if let Some(bucket) = self.buckets.get_mut(&key) {
-            return bucket.take(self.rate, now);
+            return bucket.reserve(self.rate, patience, now);
         }
         if self.buckets.len() >= self.capacity && now.saturating_duration_since(self.swept) >= SWEEP {
             self.buckets.retain(|_, bucket| !bucket.is_full(now));
             self.swept = now;
         }
         if self.buckets.len() >= self.capacity {
-            return self.shared.take(self.rate, now);
+            return self.shared.reserve(self.rate, patience, now);
         }
-        self.buckets.entry(key).or_insert(Bucket::full(now)).take(self.rate, now)
+        self.buckets.entry(key).or_insert(Bucket::full(now)).reserve(self.rate, patience, now)
     }
 }
 

@@ -28,6 +28,7 @@ use crate::routes::{self, Cut};
 
 mod crowd;
 mod door;
+mod handshakes;
 
 use crowd::{Busy, Crowd, Places};
 pub(crate) use door::Door;
@@ -154,6 +155,8 @@ fn background(node: &Arc<Node>, listening: Option<SocketAddr>) -> JoinSet<()> {
     tasks.spawn(async move { leased.keep_leases().await });
     let idle = node.clone();
     tasks.spawn(async move { idle.keep_idle().await });
+    let walled = node.clone();
+    tasks.spawn(async move { walled.keep_firewall().await });
     let (watched, kept) = (node.clone(), node.clone());
     tasks.spawn(async move { watched.watch_members().await });
     tasks.spawn(async move { kept.keep_members().await });

@@ -34,6 +34,7 @@ async fn metrics(state: Arc<State>, request: Request) -> Result<Response, Failur
     page.family("gx_build_info", "gauge", "The version of gx.");
     page.sample("gx_build_info", &[("version", &state.node.version())], 1);
     containers(&mut page, &state, &request.caller).await;
+    trust(&mut page, &state, &request.caller).await;
     requests(&mut page, &state);
     peers(&mut page, &state);
     connections(&mut page, &state);
@@ -61,6 +62,19 @@ async fn containers(page: &mut Page, state: &State, caller: &Caller) {
     }
     let (totals, _) = state.node.totals(caller).await;
     goods(page, &totals);
+}
+
+/// Whom the host lends to, and who could still join. Where the list is damaged, it is not told.
+async fn trust(page: &mut Page, state: &State, caller: &Caller) {
+    if let Ok(list) = state.node.members(caller).await {
+        page.family("gx_members", "gauge", "Nodes that the host lends to.");
+        page.sample("gx_members", &[], list.members.len());
+    }
+    if let Ok(list) = state.node.invites(caller).await {
+        let open = list.invites.iter().filter(|invite| invite.used < invite.uses).count();
+        page.family("gx_tickets_open", "gauge", "Tickets that somebody can still join with.");
+        page.sample("gx_tickets_open", &[], open);
+    }
 }
 
 /// What all containers have together, and may have.

@@ -8,9 +8,15 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use gx_core::NodeId;
 use tokio::sync::Notify;
+
+use super::handshakes::Handshakes;
+
+/// How long a handshake is put off at most, where an address begins too many.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How many connections there may be at a time.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +62,7 @@ pub(crate) struct Full;
 #[derive(Debug)]
 pub(crate) struct Crowd {
     places: Places,
+    handshakes: Handshakes,
     state: Mutex<State>,
 }
 
@@ -101,7 +108,7 @@ pub(crate) struct Busy {
 
 impl Crowd {
     pub(crate) fn new(places: Places) -> Arc<Self> {
-        Arc::new(Self { places, state: Mutex::default() })
+        Arc::new(Self { places, handshakes: Handshakes::new(Instant::now()), state: Mutex::default() })
     }
 
     /// Gives a connection a place, if need be that of another.
@@ -116,6 +123,20 @@ impl Crowd {
         let rank = Rank { busy: false, since: id, id };
         state.put(Present { group, rank, requests: 0, leave: leave.clone() });
         Ok(Place { crowd: self.clone(), id, leave })
+    }
+
+    /// Waits until somebody from there may shake hands.
+    pub(crate) async fn turn(&self, from: Group) -> Result<(), Full> {
+        let wait = self.handshakes.turn(from, PATIENCE, Instant::now()).ok_or(Full)?;
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+        Ok(())
+    }
+
+    /// Says that a handshake from there was of somebody the host knows.
+    pub(crate) fn known(&self, from: Group) {
+        self.handshakes.known(from, Instant::now());
     }
 
     /// Closes the connection of a stranger, where there is one, as the system has no more sockets.

@@ -89,9 +89,10 @@ impl Door {
                 Ok(Guest { stream: Box::new(stream), connection: connection(*identity), place })
             }
             Self::Tls { acceptor, node } => {
-                let place = crowd.join(Group::strangers(peer.ip()))?;
+                let from = Group::strangers(peer.ip());
+                let place = crowd.join(from)?;
                 let shaken = tokio::select! {
-                    shaken = shake_hands(acceptor, stream) => shaken?,
+                    shaken = shake_hands(acceptor, stream, crowd.turn(from)) => shaken?,
                     () = place.lost() => return Err(Refusal::Replaced),
                 };
                 let (stream, identity) = shaken;
@@ -99,6 +100,7 @@ impl Door {
                 if let Identity::Key(id) = identity
                     && !matches!(node.caller(identity), Caller::Stranger(_))
                 {
+                    crowd.known(from);
                     place.prove(Group::Node(id))?;
                 }
                 Ok(Guest { stream, connection: connection(identity), place })
@@ -110,6 +112,7 @@ impl Door {
 async fn shake_hands(
     acceptor: &Acceptor,
     mut stream: TcpStream,
+    turn: impl Future<Output = Result<(), Full>>,
 ) -> Result<(Box<dyn Stream>, Identity), Refusal> {
     let mut first = [0];
     let seen = tokio::time::timeout(HANDSHAKE, stream.peek(&mut first)).await;
@@ -119,6 +122,7 @@ async fn shake_hands(
         let _ = tokio::time::timeout(FAREWELL, turn_away(&mut stream)).await;
         return Err(Refusal::NoTls);
     }
+    turn.await?; // it costs something from here on
     let (stream, node) = acceptor.accept(stream).await?;
     Ok((Box::new(stream), node.map_or(Identity::Unknown, Identity::Key)))
 }

@@ -13,7 +13,7 @@ use warp::hyper::body::Bytes;
 use warp::test::RequestBuilder;
 
 use super::{Host, named, sleeper};
-use crate::node::Identity;
+use crate::node::{Caller, Identity};
 use crate::routes::{self, Connection, State};
 
 const STRANGER: &str = "192.0.2.7:4242";
@@ -286,6 +286,15 @@ async fn the_figures_are_what_prometheus_reads() {
     let request = CreateRequest { memory_bytes: Some(1 << 20), ..named("web") };
     served.by_host(post("/v1/containers").json(&request)).await;
     served.by_stranger(get("/v1/containers")).await;
+    for _ in 0..3 {
+        let invite = gx_core::api::InviteRequest {
+            addresses: vec!["127.0.0.1:7467".parse().unwrap()],
+            ..Default::default()
+        };
+        served.host.node.invite(&Caller::Host, invite).await.unwrap();
+    }
+    let member = gx_core::NodeId::from_bytes([7; 32]).to_string();
+    served.host.node.allow(&Caller::Host, &member, Default::default()).await.unwrap();
     let answer = served.by_host(get("/metrics")).await;
     assert_eq!(answer.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
     let samples = parsed(std::str::from_utf8(answer.body()).unwrap());
@@ -298,6 +307,7 @@ async fn the_figures_are_what_prometheus_reads() {
         samples.iter().find(fits).unwrap_or_else(|| panic!("{name} {labels:?} in {samples:?}")).2
     };
     assert_eq!(value("gx_containers", &[("runtime", "mock"), ("state", "running")]), 1.0);
+    assert_eq!((value("gx_members", &[]), value("gx_tickets_open", &[])), (1.0, 3.0));
     assert_eq!(value("gx_runtime_healthy", &[("runtime", "mock")]), 1.0);
     assert_eq!(value("gx_lent_memory_bytes", &[]), f64::from(1 << 20));
     assert_eq!(value("gx_lent_memory_bytes_limit", &[]), f64::from(1 << 30));
