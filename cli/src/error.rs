@@ -340,6 +340,7 @@ impl From<ServerError> for CliError {
             | ServerError::NoAnswer { .. }
             | ServerError::GpusUnknown { .. }
             | ServerError::NoDiskLimit { .. }
+            | ServerError::NoUserNamespaces { .. }
             | ServerError::NoFirewall { .. }
             | ServerError::Slow { .. } => Kind::Engine,
             ServerError::Runtime { error, .. } => kind_of(error.code, error.field.as_deref()),

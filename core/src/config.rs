@@ -26,7 +26,7 @@ pub use audit::AuditConfig;
 pub use error::{ConfigError, closest};
 pub use measure::MeasureConfig;
 pub use peers::{PeersConfig, Share};
-pub use policy::{ImagePattern, PolicyConfig};
+pub use policy::{ImagePattern, PolicyConfig, UserNamespaces};
 pub use rates::RateConfig;
 pub use totals::TotalConfig;
 

@@ -194,11 +194,14 @@ pub struct Security {
     pub capabilities: Option<Vec<String>>,
     /// The root file system cannot be written.
     pub read_only_root: bool,
+    /// Its users are others than the machine's, root among them (user_namespaces(7)). Asked for only where there is
+    /// [`Feature::UserNamespaces`](crate::runtime::Feature::UserNamespaces); `false` leaves it to the engine.
+    pub user_namespace: bool,
 }
 
 impl Default for Security {
     fn default() -> Self {
-        Self { no_new_privileges: true, capabilities: None, read_only_root: false }
+        Self { no_new_privileges: true, capabilities: None, read_only_root: false, user_namespace: false }
     }
 }
 

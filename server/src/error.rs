@@ -219,6 +219,12 @@ pub enum ServerError {
         /// What was asked for.
         what: String,
     },
+    /// The host wants members' containers to have users of their own, and the runtime gives none.
+    #[error("{runtime} cannot give members' containers users of their own")]
+    NoUserNamespaces {
+        /// The runtime.
+        runtime: PluginName,
+    },
     /// Members' containers cannot be closed off from the host and from one another.
     #[error("members' containers cannot be closed off here: {why}")]
     NoFirewall {
@@ -417,6 +423,7 @@ impl ServerError {
             }
             Self::NoDiskLimit { .. } => ErrorCode::Unsupported,
             Self::NoGpu { .. }
+            | Self::NoUserNamespaces { .. }
             | Self::NoFirewall { .. }
             | Self::ForeignImage { .. }
             | Self::NoSsh { .. }
@@ -463,6 +470,7 @@ impl ServerError {
             | Self::Ambiguous { .. }
             | Self::NoLease { .. }
             | Self::LeaseOver { .. }
+            | Self::NoUserNamespaces { .. }
             | Self::NoFirewall { .. }
             | Self::NotRunning { .. }
             | Self::NoService { .. }
@@ -517,6 +525,11 @@ impl ServerError {
             Self::OverPolicy { key, .. } => {
                 Some(format!("what members may have is `{key}` in [server.policy] on the host"))
             }
+            Self::NoUserNamespaces { .. } => Some(
+                "on the host: for docker `\"userns-remap\": \"default\"` in /etc/docker/daemon.json and a restart of it; \
+                 for podman `containers:2147483647:2147483648` in /etc/subuid and /etc/subgid"
+                    .to_owned(),
+            ),
             Self::NoFirewall { .. } => Some(
                 "the host needs nftables, an engine of its own, and gx serve as root; or `firewall = false` in \
                  [server.policy] where something else closes them off"

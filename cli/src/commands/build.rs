@@ -57,6 +57,7 @@ pub(crate) async fn run(args: BuildArgs, context: &Context<'_>) -> Result {
         containerfile: Some(source.containerfile.clone()),
         args: args.build_arg.into_iter().collect(),
         no_cache: args.no_cache,
+        no_network: false,
     };
     let query = BuildQuery { runtime: context.runtime(args.runtime)?, build };
     let target = context.target().await?;

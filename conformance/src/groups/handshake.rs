@@ -72,8 +72,13 @@ async fn features(t: Arc<Trial>) -> Verdict {
         unsupported("remove_image", r.remove_image(image.clone()).await)?;
     }
     if lacking(Feature::Build) {
-        let request =
-            BuildRequest { tag: image, containerfile: None, args: Default::default(), no_cache: false };
+        let request = BuildRequest {
+            tag: image,
+            containerfile: None,
+            args: Default::default(),
+            no_cache: false,
+            no_network: false,
+        };
         unsupported("build", r.build(request, Input::empty(), Output::null()).await.map(drop))?;
     }
     if lacking(Feature::Signal) {

@@ -25,6 +25,12 @@ pub(super) const CASES: &[Case] = &[
         remove
     ),
     case!("images/build", "it builds the context's Containerfile, with progress", [Build], build),
+    case!(
+        "images/build apart",
+        "its steps have loopback alone, where that is asked for",
+        [Build, BuildsApart],
+        build_apart
+    ),
     case!("images/build fails", "InvalidArgument when a step fails, and no image", [Build], build_fails),
     case!("images/build without a Containerfile", "InvalidArgument", [Build], build_nothing),
     case!("images/pull what is not there", "NotFound or Unavailable, and no image", [Pull], pull_missing),
@@ -79,8 +85,13 @@ async fn remove_missing(t: Arc<Trial>) -> Verdict {
 
 /// Builds an image from this Containerfile; whatever comes of it, its name is removed by `unbuild`.
 async fn built(t: &Trial, tag: &ImageRef, containerfile: &str, out: Output) -> Verdict<Answer<Image>> {
-    let request =
-        BuildRequest { tag: tag.clone(), containerfile: None, args: Default::default(), no_cache: true };
+    let request = BuildRequest {
+        tag: tag.clone(),
+        containerfile: None,
+        args: Default::default(),
+        no_cache: true,
+        no_network: false,
+    };
     let context = archive(&[("Containerfile", 0o644, containerfile.as_bytes())]);
     soon("build", 4 * SOON, t.runtime.build(request, input_of(context), out)).await
 }
@@ -147,6 +158,21 @@ async fn progress(mut items: Items) -> usize {
     steps
 }
 
+async fn build_apart(t: Arc<Trial>) -> Verdict {
+    let tag = reference(format!("gx-conformance/{}", t.unique()));
+    let text = format!("{}RUN test \"$(ls /sys/class/net)\" = lo\n", containerfile(&t));
+    let request = BuildRequest {
+        tag: tag.clone(),
+        containerfile: None,
+        args: Default::default(),
+        no_cache: true,
+        no_network: true,
+    };
+    let context = archive(&[("Containerfile", 0o644, text.as_bytes())]);
+    let answer = soon("build", 4 * SOON, t.runtime.build(request, input_of(context), Output::null())).await?;
+    unbuild(&t, &tag, answer.of("build").map(drop)).await
+}
+
 async fn build_fails(t: Arc<Trial>) -> Verdict {
     let tag = reference(format!("gx-conformance/{}", t.unique()));
     let text = format!("FROM {}\nRUN echo gx-last-words; exit 3\n", t.options.image);
@@ -163,7 +189,13 @@ async fn build_fails(t: Arc<Trial>) -> Verdict {
 
 async fn build_nothing(t: Arc<Trial>) -> Verdict {
     let tag = reference(format!("gx-conformance/{}", t.unique()));
-    let request = BuildRequest { tag, containerfile: None, args: Default::default(), no_cache: false };
+    let request = BuildRequest {
+        tag,
+        containerfile: None,
+        args: Default::default(),
+        no_cache: false,
+        no_network: false,
+    };
     let context = archive(&[("README", 0o644, b"nothing to build")]);
     let answer = soon("build", 4 * SOON, t.runtime.build(request, input_of(context), Output::null())).await?;
     refused("build", answer, ErrorCode::InvalidArgument, None)

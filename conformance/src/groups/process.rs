@@ -9,6 +9,12 @@ use crate::trial::{Case, Failure, Said, Trial, Verdict, case, check, same};
 use crate::workload::{argv, sh};
 
 pub(super) const CASES: &[Case] = &[
+    case!(
+        "process/users",
+        "its users are others than the machine's, where that is asked for",
+        [UserNamespaces, Processes],
+        users
+    ),
     case!("process/entry point", "an entry point comes before the command", [], entrypoint),
     case!("process/words", "the words of a command stay as they are", [], words),
     case!("process/environment", "env is set on top of the image's", [], environment),
@@ -71,4 +77,19 @@ async fn terminal(t: Arc<Trial>) -> Verdict {
     let mut spec = t.spec(sh("echo out; sleep 0.1; echo err >&2"));
     spec.tty = true;
     same("the output", said(&t, spec).await?, Said::new("out\r\nerr\r\n", ""))
+}
+
+async fn users(t: Arc<Trial>) -> Verdict {
+    let mut spec = t.spec(sh("id -u; cat /proc/self/uid_map"));
+    spec.security.user_namespace = true;
+    let (id, _) = t.ended(spec).await?;
+    let said = t.logs(&id, LogOptions::default()).await?.stdout;
+    let words: Vec<&str> = said.split_whitespace().collect();
+    // user_namespaces(7): the first id inside, the first outside, and how many.
+    let [user, inside, outside, ..] = words.as_slice() else {
+        return Err(Failure::new(format!("it says {said:?}")));
+    };
+    same("the user, and the first id in the map", (*user, *inside), ("0", "0"))?;
+    check!(*outside != "0", "root in the container is root of the machine: {said}");
+    Ok(())
 }

@@ -32,6 +32,8 @@ pub struct PolicyConfig {
     pub registries: Vec<String>,
     /// Whether members may build images.
     pub builds: bool,
+    /// Whether members' containers must have users of their own.
+    pub user_namespaces: UserNamespaces,
     /// How far members' containers reach at most.
     pub network: NetworkMode,
     /// Where members' containers may connect to when `network` is `outbound`.
@@ -50,6 +52,7 @@ impl Default for PolicyConfig {
             images: vec![ImagePattern::ALL],
             registries: REGISTRIES.map(str::to_owned).to_vec(),
             builds: false,
+            user_namespaces: UserNamespaces::Engine,
             network: NetworkMode::Full,
             outbound: Vec::new(),
             reach: Vec::new(),
@@ -57,6 +60,17 @@ impl Default for PolicyConfig {
             firewall: true,
         }
     }
+}
+
+/// Whether the users in a container are others than the machine's (user_namespaces(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UserNamespaces {
+    /// As the engine is configured.
+    #[default]
+    Engine,
+    /// They are; where an engine cannot do that, there are no containers for members.
+    Required,
 }
 
 /// Which images may be used. Text: a name as in [`ImageRef`] in which `*` stands for any characters but `/`, and

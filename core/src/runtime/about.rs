@@ -65,6 +65,10 @@ pub enum Feature {
     Disk,
     /// [`ContainerSpec::network`](crate::ContainerSpec::network) holds, and `remove_network`.
     Networks,
+    /// [`Security::user_namespace`](crate::container::Security::user_namespace) holds.
+    UserNamespaces,
+    /// [`BuildRequest::no_network`](crate::runtime::BuildRequest::no_network) holds.
+    BuildsApart,
     /// `Exit::oom_killed` can be trusted.
     OomReport,
     /// Real processes: commands, exit codes and signals are those of a kernel (a mock's are scripted).

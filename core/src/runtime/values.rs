@@ -51,6 +51,10 @@ pub struct BuildRequest {
     /// Uses nothing of earlier builds.
     #[serde(default)]
     pub no_cache: bool,
+    /// What its steps run has loopback alone; asked for only where there is
+    /// [`Feature::BuildsApart`](super::Feature::BuildsApart).
+    #[serde(default)]
+    pub no_network: bool,
 }
 
 /// A step of a pull or a build.

@@ -48,6 +48,7 @@ pub(crate) async fn build(
         .nocache(request.no_cache)
         .rm(true)
         .forcerm(true)
+        .networkmode(if request.no_network { "none" } else { "" })
         .build();
     let mut log = Log::default();
     let mut steps = engine.patient.build_image(options, None, Some(body)).boxed();

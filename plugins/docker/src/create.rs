@@ -14,7 +14,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
 use crate::engine::{Engine, leave, to_the_end};
-use crate::{network, spec};
+use crate::{network, spec, system};
 
 /// How long a name may be taken by a container that cannot be seen yet or any more: another create or a removal is
 /// under way.
@@ -74,6 +74,7 @@ async fn engine_create(engine: &Engine, wanted: ContainerSpec) -> Result<(Contai
     if let Some(id) = by_key(engine, &identity).await? {
         return Ok((id, false));
     }
+    check_users(engine, &wanted).await?;
     let name = wanted.name.to_string();
     let mode = network::mode(wanted.network.as_ref())?;
     let _stay = network::ensure(engine, wanted.network.as_ref()).await?;
@@ -97,6 +98,20 @@ async fn engine_create(engine: &Engine, wanted: ContainerSpec) -> Result<(Contai
             Err(error) => return Err(engine.error(error)),
         }
     }
+}
+
+/// Refuses what is to have users of its own where the engine gives none: that is one setting for all its containers.
+async fn check_users(engine: &Engine, wanted: &ContainerSpec) -> Result<(), RuntimeError> {
+    if !wanted.security.user_namespace {
+        return Ok(());
+    }
+    let info = engine.docker.info().await.map_err(|error| engine.error(error))?;
+    if system::remaps_users(&info) {
+        return Ok(());
+    }
+    let message = "the engine gives containers no users of their own";
+    let hint = "set `userns-remap` in its daemon.json, as \"default\", and start it again";
+    Err(RuntimeError::new(ErrorCode::Unsupported, message).hint(hint))
 }
 
 async fn post(engine: &Engine, name: &str, body: &ContainerCreateBody) -> Result<ContainerId, Error> {

@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::kill;
 
 /// What every engine can do.
-const ALWAYS: [Feature; 14] = [
+const ALWAYS: [Feature; 15] = [
     Feature::Pull,
     Feature::Images,
     Feature::Build,
@@ -25,6 +25,7 @@ const ALWAYS: [Feature; 14] = [
     Feature::Events,
     Feature::Ports,
     Feature::Networks,
+    Feature::BuildsApart,
     Feature::Processes,
 ];
 
@@ -40,6 +41,9 @@ pub(crate) async fn capabilities(engine: &Engine) -> Capabilities {
     }
     if info.as_ref().is_some_and(bounds_disks) {
         capabilities.features.insert(Feature::Disk);
+    }
+    if info.as_ref().is_some_and(remaps_users) {
+        capabilities.features.insert(Feature::UserNamespaces);
     }
     // Whether there are GPUs, and the driver's hook, shows only when a container starts.
     capabilities.features.insert(Feature::Gpus);
@@ -60,6 +64,13 @@ fn bounds_disks(info: &SystemInfo) -> bool {
         }
         _ => false,
     }
+}
+
+/// Returns whether the users of all containers are others than the machine's, by `userns-remap` or as the engine runs
+/// without root.
+pub(crate) fn remaps_users(info: &SystemInfo) -> bool {
+    let options = info.security_options.iter().flatten();
+    options.into_iter().any(|option| ["name=userns", "name=rootless"].contains(&option.as_str()))
 }
 
 /// Returns what the engine is.

@@ -43,6 +43,9 @@ pub(crate) async fn build(
     if request.no_cache {
         query.push(("nocache", "true"));
     }
+    if request.no_network {
+        query.push(("networkmode", "none"));
+    }
     if let Some(path) = &request.containerfile {
         query.push(("dockerfile", within_context(path)?));
     }

@@ -32,6 +32,7 @@ pub(crate) fn capabilities(store: Option<&Store>) -> Capabilities {
         F::Events,
         F::Ports,
         F::Networks,
+        F::BuildsApart,
         F::Gpus,
         F::Processes,
     ];
@@ -40,7 +41,20 @@ pub(crate) fn capabilities(store: Option<&Store>) -> Capabilities {
     let cgroups =
         rustix::process::getuid().is_root() || Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
     let disk = store.is_some_and(Store::bounds_disks).then_some(F::Disk);
-    always.into_iter().chain(with_cgroups.into_iter().filter(|_| cgroups)).chain(disk).collect()
+    let users = has_ids_for_containers().then_some(F::UserNamespaces);
+    always.into_iter().chain(with_cgroups.into_iter().filter(|_| cgroups)).chain(disk).chain(users).collect()
+}
+
+/// Returns whether there are ids to give to containers: those of the user `containers`, where Podman runs as root
+/// (podman-create(1), `--userns=auto`).
+fn has_ids_for_containers() -> bool {
+    let given = |file: &str| lists(&std::fs::read_to_string(file).unwrap_or_default(), "containers");
+    rustix::process::getuid().is_root() && given("/etc/subuid") && given("/etc/subgid")
+}
+
+/// Whether a subuid(5) has ids for a user.
+fn lists(text: &str, user: &str) -> bool {
+    text.lines().any(|line| line.split(':').next() == Some(user))
 }
 
 /// Returns whether Podman makes control groups itself, and may.

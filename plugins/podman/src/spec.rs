@@ -44,6 +44,10 @@ pub(crate) struct SpecGenerator<'a> {
     cap_drop: &'static [&'static str],
     cap_add: &'a [String],
     read_only_filesystem: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    userns: Option<UserNamespace>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idmappings: Option<IdMappings>,
     restart_policy: &'static str,
     log_configuration: LogConfiguration,
     /// Podman would hand the host's proxy, its password included, to every container.
@@ -54,6 +58,32 @@ pub(crate) struct SpecGenerator<'a> {
     storage_opts: BTreeMap<&'static str, String>,
     #[serde(flatten)]
     pub(crate) network: Attached<'a>,
+}
+
+/// With `auto` a container gets a range of ids that no other has (`podman create --userns`); the service passes over it
+/// where the mappings do not say so too (4.3).
+#[derive(Debug, PartialEq, Serialize)]
+struct UserNamespace {
+    nsmode: &'static str,
+}
+
+/// `IDMappingOptions` in containers/storage's types.
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct IdMappings {
+    auto_user_ns: bool,
+    auto_user_ns_opts: AutoUserNsOptions,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct AutoUserNsOptions {
+    size: u32,
+}
+
+impl IdMappings {
+    /// As many ids as a system has of its own: Podman would count those that the image names, and programs use others.
+    const AUTO: Self = Self { auto_user_ns: true, auto_user_ns_opts: AutoUserNsOptions { size: 65_536 } };
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -139,6 +169,8 @@ impl<'a> SpecGenerator<'a> {
             cap_drop: if capabilities.is_some() { &["ALL"] } else { &[] },
             cap_add: capabilities.unwrap_or_default(),
             read_only_filesystem: spec.security.read_only_root,
+            userns: spec.security.user_namespace.then_some(UserNamespace { nsmode: "auto" }),
+            idmappings: spec.security.user_namespace.then_some(IdMappings::AUTO),
             restart_policy: "no",
             log_configuration: LogConfiguration { driver: "k8s-file", size: log_max_bytes },
             httpproxy: false,
@@ -220,6 +252,16 @@ mod tests {
         assert_eq!(body["no_new_privileges"], json!(true));
         assert_eq!(body["resource_limits"], json!({"pids": {"limit": -1}}));
         assert_eq!(body["log_configuration"], json!({"driver": "k8s-file", "size": 1000}));
+    }
+
+    #[test]
+    fn a_container_has_users_of_its_own_where_that_is_asked_for() {
+        assert!(body(&spec()).get("userns").is_none());
+        let security = Security { user_namespace: true, ..Security::default() };
+        let body = body(&ContainerSpec { security, ..spec() });
+        assert_eq!(body["userns"], json!({"nsmode": "auto"}));
+        let mappings = json!({"AutoUserNs": true, "AutoUserNsOpts": {"Size": 65_536}});
+        assert_eq!(body["idmappings"], mappings);
     }
 
     #[test]

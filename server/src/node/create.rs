@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use gx_core::api::{ContainerInfo, CreateRequest};
+use gx_core::config::UserNamespaces;
 use gx_core::container::label;
 use gx_core::image::Image;
 use gx_core::network::{NetworkMode, NetworkSpec};
@@ -61,6 +62,8 @@ struct Order {
     gpus: u64,
     /// How far the container reaches.
     mode: NetworkMode,
+    /// Whether it must have users of its own.
+    own_users: bool,
 }
 
 /// Where a container is to be made.
@@ -161,12 +164,26 @@ impl Node {
         let name = self.runtime_or_default(request.runtime.clone()).await?;
         let runtime = self.runtimes.get(&name).await?;
         let gpus = self.gpus(caller, order, &name).await?;
+        self.check_users(order, &name).await?; // before a firewall is written for nothing
         let (image, can, network) = tokio::join!(
             self.image_there(&name, &runtime, request),
             self.can(&name, request),
             self.network(caller, order.owner, order.mode, &name),
         );
         Ok(Place { image: image?, can: can?, network: network?, name, runtime, gpus })
+    }
+
+    /// Refuses a container that must have users of its own where the runtime gives none.
+    async fn check_users(&self, order: &Order, name: &PluginName) -> Result<()> {
+        if !order.own_users {
+            return Ok(());
+        }
+        let can = self.runtimes.capabilities(name).await?;
+        // Where nothing runs, nobody is anybody.
+        if can.has(Feature::UserNamespaces) || !can.has(Feature::Processes) {
+            return Ok(());
+        }
+        Err(ServerError::NoUserNamespaces { runtime: name.clone() })
     }
 
     /// Returns what the runtime can do, where that makes a difference.
@@ -243,7 +260,8 @@ impl Node {
             Some(name) => name.clone(),
             None => name_for(&key),
         };
-        Ok(Order { digest: digest(&request, first), request, owner, name, key, grant, gpus, mode })
+        let own_users = *caller != Caller::Host && self.policy.user_namespaces == UserNamespaces::Required;
+        Ok(Order { digest: digest(&request, first), request, owner, name, key, grant, gpus, mode, own_users })
     }
 
     /// Leaves out the bound of what the container writes where the runtime can have none and nobody asks for it.
@@ -303,7 +321,7 @@ impl Node {
                 plan.ok_or_else(|| ServerError::Internal("what had a guest can have none".to_owned()))?;
             package = Some(order.package(&plan, self.key_of(container).unwrap_or(&self.key)));
         }
-        self.close_off(container).await?;
+        let _closed_off = self.close_off(container).await?;
         let install = Install {
             name,
             runtime,
@@ -501,7 +519,7 @@ impl Order {
             tty: request.tty,
             resources: self.grant.resources,
             gpus: request.gpus.clone(),
-            security: policy::security(request),
+            security: policy::security(request, self.own_users),
             ..ContainerSpec::new(name, request.image.clone())
         }
     }

@@ -2,6 +2,7 @@
 
 use gx_core::config::PolicyConfig;
 use gx_core::image::QualifiedImage;
+use gx_core::network::NetworkMode;
 use gx_core::{ImageRef, NodeId};
 
 use super::caller::Caller;
@@ -60,6 +61,12 @@ fn own_folder(member: NodeId) -> String {
     format!("{}/", member.short())
 }
 
+/// Whether what members' builds run has no network: in the engine's own no rule of ours holds, which matters where the host
+/// wants rules at all, or no network.
+pub(crate) fn builds_apart(policy: &PolicyConfig) -> bool {
+    policy.firewall || policy.network != NetworkMode::Full
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +102,14 @@ mod tests {
             assert_eq!(error.field().as_deref(), Some("image"), "{elsewhere}");
             assert!(error.hint().unwrap().contains("`registries` in [server.policy]"));
         }
+    }
+
+    #[test]
+    fn builds_have_no_network_unless_no_rule_is_wanted() {
+        let policy = |firewall, network| PolicyConfig { firewall, network, ..PolicyConfig::default() };
+        assert!(builds_apart(&PolicyConfig::default()));
+        assert!(builds_apart(&policy(false, NetworkMode::Outbound)));
+        assert!(!builds_apart(&policy(false, NetworkMode::Full)));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use gx_core::api::{
 use gx_core::config::closest;
 use gx_core::image::Image;
 use gx_core::runtime::{Feature, PullRequest};
-use gx_core::stream::{Input, Output};
+use gx_core::stream::{Input, InputChunk, Output, input};
 use gx_core::{ErrorCode, ImageRef, PluginName, Runtime, RuntimeError, guest};
 
 use super::Node;
@@ -19,6 +19,35 @@ use super::image_policy;
 use super::sample::image_platform;
 use super::shipped;
 use crate::error::{Result, ServerError};
+
+/// How long the archive that a member builds from may be, in bytes: it is kept on the host's disk.
+const MAX_CONTEXT_BYTES: u64 = 1 << 30;
+
+/// Passes an archive on to whoever works on it, and breaks off when it is too long.
+async fn bounded<T, F>(mut archive: Input, most: u64, work: impl FnOnce(Input) -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    let (sender, passed) = input();
+    let pass = async {
+        let mut left = most;
+        while let Some(bytes) = archive.next_data().await {
+            match left.checked_sub(bytes.len() as u64) {
+                Some(rest) => left = rest,
+                None => return ServerError::invalid("context", format!("it is longer than {most} bytes")),
+            }
+            if sender.send(InputChunk::Data(bytes)).await.is_err() {
+                break; // the work has read enough
+            }
+        }
+        drop(sender);
+        std::future::pending().await
+    };
+    tokio::select! {
+        done = work(passed) => done,
+        too_long = pass => Err(too_long),
+    }
+}
 
 impl Node {
     /// Lists the images of one runtime or, without a name, of all; one that does not answer is named.
@@ -93,7 +122,19 @@ impl Node {
         image_policy::build(caller, &query.build.tag, &self.policy)?;
         let name = self.runtime_or_default(query.runtime).await?;
         let runtime = self.runtimes.get(&name).await?;
-        let image = runtime.build(query.build, context, out).await.map_err(ServerError::of(&name))?;
+        let mut build = query.build;
+        if *caller == Caller::Host {
+            let image = runtime.build(build, context, out).await.map_err(ServerError::of(&name))?;
+            return Ok(told(&name, image, self.copies(&name).await));
+        }
+        build.no_network = image_policy::builds_apart(&self.policy);
+        if !self.runtimes.capabilities(&name).await?.has(Feature::BuildsApart) {
+            let why = format!("{name} cannot keep a build from the machine and its networks");
+            return Err(ServerError::NoFirewall { why });
+        }
+        let (engine, of) = (&runtime, ServerError::of(&name));
+        let work = |context| async move { engine.build(build, context, out).await.map_err(of) };
+        let image = bounded(context, MAX_CONTEXT_BYTES, work).await?;
         Ok(told(&name, image, self.copies(&name).await))
     }
 

@@ -56,11 +56,12 @@ const CAPABILITIES: [&str; 11] = [
 ];
 
 /// Returns what the processes in a container may do.
-pub(crate) fn security(request: &CreateRequest) -> Security {
+pub(crate) fn security(request: &CreateRequest, user_namespace: bool) -> Security {
     Security {
         no_new_privileges: true,
         capabilities: Some(CAPABILITIES.map(str::to_owned).to_vec()),
         read_only_root: request.read_only,
+        user_namespace,
     }
 }
 

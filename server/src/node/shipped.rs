@@ -85,8 +85,13 @@ impl Shipped {
         let base = self.base_in(runtime).await?;
         let mut args = BTreeMap::from([(SOURCES_ARG.to_owned(), self.digest())]);
         args.extend(base.map(|base| ("BASE".to_owned(), base.to_string())));
-        let request =
-            BuildRequest { tag, containerfile: Some("Containerfile".to_owned()), args, no_cache: false };
+        let request = BuildRequest {
+            tag,
+            containerfile: Some("Containerfile".to_owned()),
+            args,
+            no_cache: false,
+            no_network: false,
+        };
         let built = runtime.build(request, self.context(), out).await;
         built.map_err(|error| match error.hint {
             None if error.code != ErrorCode::Unsupported => self.hinted(error),

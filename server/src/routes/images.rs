@@ -74,7 +74,10 @@ impl BuildParameters {
         let args: BTreeMap<String, String> =
             parse(args.as_bytes()).map_err(|failure| Failure::field("args", failure.to_string()))?;
         let Self { runtime, tag, containerfile, no_cache, .. } = self;
-        Ok(BuildQuery { runtime, build: BuildRequest { tag, containerfile, args, no_cache } })
+        Ok(BuildQuery {
+            runtime,
+            build: BuildRequest { tag, containerfile, args, no_cache, no_network: false },
+        })
     }
 }
 

@@ -152,6 +152,7 @@ async fn images_come_with_progress() {
         containerfile: None,
         args: [("A".to_owned(), "b & c".to_owned())].into(),
         no_cache: true,
+        no_network: false,
     };
     let query = BuildQuery { runtime: Some("mock".parse().unwrap()), build: request };
     let built = served.client.build(query, tar.input(), Output::null()).await.unwrap();

@@ -43,6 +43,7 @@ async fn an_image_is_built_from_its_containerfile() {
         containerfile: None,
         args: [("A".to_owned(), "two".to_owned())].into(),
         no_cache: true,
+        no_network: false,
     };
     let steps = build_with(&runtime, request, archive(files)).await.unwrap();
     assert!(steps.iter().any(|step| step.contains("Step 1/4")), "{steps:?}");
@@ -63,6 +64,7 @@ async fn a_dockerfile_does_too_and_any_name_that_is_asked_for() {
             containerfile: asked,
             args: Default::default(),
             no_cache: false,
+            no_network: false,
         };
         build_with(&runtime, request, archive(&[(file, text.as_bytes())])).await.unwrap();
         assert_eq!(runtime.image(tag.image()).await.unwrap().unwrap().labels["from"], "this");
@@ -121,6 +123,7 @@ async fn a_context_that_never_ends_can_be_dropped() {
         containerfile: Some("Containerfile".to_owned()),
         args: Default::default(),
         no_cache: false,
+        no_network: false,
     };
     sender.send(InputChunk::Data(vec![0; 512].into())).await.unwrap();
     let call = runtime.build(request, reader, null());

@@ -68,6 +68,7 @@ pub(crate) async fn build(runtime: &Arc<DockerRuntime>, tag: &str, context: Vec<
         containerfile: None,
         args: Default::default(),
         no_cache: false,
+        no_network: false,
     };
     build_with(runtime, request, context).await
 }

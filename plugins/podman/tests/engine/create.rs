@@ -117,6 +117,7 @@ async fn limits_and_security_hold() {
         no_new_privileges: true,
         capabilities: Some(vec!["CHOWN".to_owned(), "SETUID".to_owned()]),
         read_only_root: true,
+        user_namespace: false,
     };
     let made = Made::started(&podman, spec).await;
     let (_, status, _) = made.exec("cat /proc/1/status").await;

@@ -8,7 +8,13 @@ use gx_core::stream::{DEFAULT_WINDOW_BYTES, input, pipe};
 use crate::support::{Made, build, fails, input_of, podman, shell, tar_of, unique, until};
 
 fn request(tag: &str) -> BuildRequest {
-    BuildRequest { tag: tag.parse().unwrap(), containerfile: None, args: Default::default(), no_cache: false }
+    BuildRequest {
+        tag: tag.parse().unwrap(),
+        containerfile: None,
+        args: Default::default(),
+        no_cache: false,
+        no_network: false,
+    }
 }
 
 #[tokio::test]
@@ -36,6 +42,7 @@ async fn a_build_is_told_step_by_step_and_found_by_its_name() {
         containerfile: Some("sub/My.file".to_owned()),
         args: [("WHO".to_owned(), "world & all".to_owned())].into(),
         no_cache: true,
+        no_network: false,
         ..request(&tag)
     };
     let (out, mut items) = pipe(DEFAULT_WINDOW_BYTES);

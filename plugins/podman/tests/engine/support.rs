@@ -60,6 +60,7 @@ pub(crate) async fn build(podman: &Podman, tag: &str, context: Vec<u8>) -> Resul
         containerfile: None,
         args: Default::default(),
         no_cache: false,
+        no_network: false,
     };
     podman.build(request, input_of(context), Output::null()).await
 }
