@@ -8,6 +8,7 @@
 //! | `readme` | what the README tells a newcomer to type works |
 //! | `config` | the example is used; every mistake in a configuration is shown with its place |
 //! | `roads` | a container's whole life on both engines, here and on a host |
+//! | `disk` | what a container writes is bounded where an engine can do that |
 //! | `desktop` | a desktop in a VNC client and in a browser, `browser` |
 //! | `runtimes` | every runtime keeps every promise, in this process and in a child |
 //! | `idle` | containers that nobody uses are stopped, and those that are used are not |
@@ -31,13 +32,14 @@
 //! | `editors` | the steps of an editor that works over SSH: a script, a server, a SOCKS proxy |
 //! | `read_only` | containers are made, and entered, where nothing can be written |
 //! | `schemathesis` | an API fuzzer led by our own document finds no fault |
-//! | `support`, `engine_proxy` | how tests start programs, hosts and engines, and cut them off |
+//! | `support`, `engine_proxy`, `private_docker` | how tests start programs, hosts and engines, and cut them off |
 
 mod browser;
 mod clients;
 mod config;
 mod dashboard;
 mod desktop;
+mod disk;
 mod editors;
 mod engine_proxy;
 mod example;
@@ -57,6 +59,7 @@ mod messages;
 mod peers;
 mod plugins;
 mod ports;
+mod private_docker;
 mod read_only;
 mod readme;
 mod roads;

@@ -60,6 +60,11 @@ pub(crate) const TESTS: &[Need] = &[
         packages: &["tcpdump"],
         why: "looks whether anything goes over a wire in the clear",
     },
+    Need {
+        found_as: &["mkfs.btrfs"],
+        packages: &["btrfs-progs"],
+        why: "makes a disk on which an engine can bound what containers write",
+    },
     Need { found_as: &["make"], packages: &["make"], why: "builds the example plugin in C" },
 ];
 
@@ -110,6 +115,27 @@ impl Need {
             program => find(program).is_some(),
         })
     }
+}
+
+/// Where the kernel's users are shared out (subuid(5)), and what Podman's documentation gives to its containers.
+const IDS: [&str; 2] = ["/etc/subuid", "/etc/subgid"];
+const CONTAINERS: &str = "containers:2147483647:2147483648";
+
+/// Gives Podman ids for containers with users of their own, where nobody has.
+///
+/// # Errors
+/// [`Failure`] when the files cannot be written.
+pub(crate) fn give_ids() -> Result<()> {
+    for file in IDS {
+        let there = std::fs::read_to_string(file).unwrap_or_default();
+        if there.lines().any(|line| line.starts_with("containers:")) {
+            continue;
+        }
+        say(format_args!("giving ids to containers in {file}, for those with users of their own"));
+        let append = "printf '%s\\n' \"$1\" >> \"$2\"";
+        shell::run(shell::as_root("sh").args(["-c", append, "sh", CONTAINERS, file]))?;
+    }
+    Ok(())
 }
 
 /// Returns the statically linked busybox; one that needs a C library is of no use in an empty image.

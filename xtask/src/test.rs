@@ -26,6 +26,7 @@ pub(crate) struct TestArgs {
 /// [`Failure::Because`] for what fails before the tests, [`Failure::Told`] for the tests.
 pub(crate) fn run(args: &TestArgs) -> Result<()> {
     setup::install_missing(&[setup::ENGINES, setup::SSH, setup::TESTS, setup::DESKTOP, setup::VIEWERS])?;
+    setup::give_ids()?;
     if args.filter.is_empty() {
         lints()?;
         say("tests in the documentation");
