@@ -67,7 +67,8 @@ pub enum Feature {
     Networks,
     /// [`Security::user_namespace`](crate::container::Security::user_namespace) holds.
     UserNamespaces,
-    /// [`BuildRequest::no_network`](crate::runtime::BuildRequest::no_network) holds.
+    /// [`BuildRequest::no_network`](crate::runtime::BuildRequest::no_network) holds, and no context of a build, whatever
+    /// links are in it, is unpacked anywhere but in a folder of its own.
     BuildsApart,
     /// `Exit::oom_killed` can be trusted.
     OomReport,

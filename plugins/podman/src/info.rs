@@ -32,7 +32,6 @@ pub(crate) fn capabilities(store: Option<&Store>) -> Capabilities {
         F::Events,
         F::Ports,
         F::Networks,
-        F::BuildsApart,
         F::Gpus,
         F::Processes,
     ];
