@@ -38,7 +38,7 @@ pub(crate) fn asked_to_end_or_reload(mut reload: impl FnMut()) -> Result<impl Fu
     let mut signals = Signals::listen()?;
     let on_terminal = std::io::stdin().is_terminal();
     Ok(async move {
-        while signals.next().await == Asked::Hangup && !(on_terminal && !std::io::stdin().is_terminal()) {
+        while signals.next().await == Asked::Hangup && (std::io::stdin().is_terminal() || !on_terminal) {
             reload();
         }
         tokio::spawn(exit_on_next(signals));

@@ -5,6 +5,7 @@ mod authorisation;
 mod create;
 mod door;
 mod events;
+mod hostile;
 mod idle;
 mod join;
 mod life;
@@ -46,6 +47,17 @@ pub(crate) struct Host {
     probes: BTreeMap<&'static str, Arc<Probe>>,
     config: Config,
     data: TempDir,
+    _rules: Rules,
+}
+
+/// The table of a host's firewall, which goes with the last member's container; tests end before that.
+struct Rules(String);
+
+impl Drop for Rules {
+    fn drop(&mut self) {
+        let mut nft = std::process::Command::new("nft");
+        let _ = nft.args(["delete", "table", "inet", &self.0]).stderr(std::process::Stdio::null()).status();
+    }
 }
 
 impl Host {
@@ -64,7 +76,8 @@ impl Host {
             probes.insert(*name, Arc::new(Probe::new(data.path(), name).await));
         }
         let node = open(data.path(), &config, &probes).await;
-        Self { node, probes, config, data }
+        let rules = Rules(format!("gx_{}", &node.id().to_string()[..4]));
+        Self { node, probes, config, data, _rules: rules }
     }
 
     /// Opens the node anew on the same folder and engines, as after a restart.

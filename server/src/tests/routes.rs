@@ -9,6 +9,7 @@ use warp::http::{Response, StatusCode};
 use warp::hyper::body::Bytes;
 use warp::test::RequestBuilder;
 
+use super::door::begun;
 use super::{Host, sleeper};
 use crate::node::Identity;
 use crate::routes::{self, Connection, State};
@@ -177,9 +178,10 @@ async fn the_document_and_the_routes_are_the_same() {
         for method in ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"] {
             let described = paths[path].get(method.to_lowercase()).is_some();
             let asked = path.replace("{id}", "none");
-            let answer = send(&host, get(&asked).method(method)).await;
-            let routed = answer.status() != StatusCode::METHOD_NOT_ALLOWED;
-            assert_eq!(routed, described, "{method} {path}: {}", answer.status());
+            // Some answers have no end of their own.
+            let status = begun(&host, Identity::ThisMachine, get(&asked).method(method)).await;
+            let routed = status != StatusCode::METHOD_NOT_ALLOWED;
+            assert_eq!(routed, described, "{method} {path}: {status}");
         }
     }
     // Every path that clients know is described.
