@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn an_event_is_a_line() {
         let event: ContainerEvent = serde_json::from_value(serde_json::json!({
-            "at": "2026-01-31T12:00:00Z", "action": "exit", "name": "we\u{1b}b", "id": "0123456789abcdef",
+            "at": "2026-01-31T12:00:00Z", "action": "exit", "name": "we\u{1b}[31mb", "id": "0123456789abcdef",
             "runtime": "docker", "exit_code": 137,
         }))
         .unwrap();
