@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 
 use crate::support::{Host, IMAGE, Removed, Surroundings, eventually, signal, unique};
 
-/// A server that exchanges its table often, and knows these.
+/// A server that exchanges its table often, and knows these. Tests ask it again and again, as no stranger may.
 fn server(seeds: &[&str], more: &str) -> Surroundings {
     Surroundings::new().configured(&format!(
-        "[plugins.docker]\nenabled = {}\n[plugins.podman]\nenabled = false\n[peers]\nexchange_every = \"1s\"\nseeds = {seeds:?}\n{more}",
+        "[plugins.docker]\nenabled = {}\n[plugins.podman]\nenabled = false\n\
+         [server.rates]\nstranger_per_second = 1000\n[peers]\nexchange_every = \"1s\"\nseeds = {seeds:?}\n{more}",
         more.contains("docker-here"),
     ))
 }

@@ -20,6 +20,10 @@ const WAIT_POLL: &str = "100ms";
 /// How long a killed process may take to be gone; one in an uninterruptible call can outlive this.
 const KILL_LIMIT: Duration = Duration::from_secs(30);
 
+/// How often a removal is asked for again while what is mounted is in use, and after which pause.
+const BUSY_TRIES: u32 = 20;
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
+
 /// Returns what the engine knows of a container.
 pub(crate) async fn inspect(engine: &Engine, id: &ContainerId) -> Result<Inspected> {
     let path = format!("/containers/{id}/json");
@@ -101,11 +105,23 @@ pub(crate) async fn signal(engine: &Engine, id: &ContainerId, signal: &str) -> R
 /// take longer.
 pub(crate) async fn remove(engine: &Engine, id: &ContainerId, options: RemoveOptions) -> Result<()> {
     let delete = ContainerDeleteOpts::builder().volumes(true);
-    let delete = if options.force { delete.force(true).timeout(0) } else { delete };
-    match engine.container(id).delete(&delete.build()).await {
-        Err(error) if !error::is_missing(&error) => Err(of_remove(id, &error)),
-        _ => Ok(()),
+    let delete = (if options.force { delete.force(true).timeout(0) } else { delete }).build();
+    let mut tries = 0;
+    loop {
+        match engine.container(id).delete(&delete).await {
+            Err(error) if error::is_missing(&error) => return Ok(()),
+            Err(error) if tries < BUSY_TRIES && is_busy(&error) => tries += 1,
+            Err(error) => return Err(of_remove(id, &error)),
+            Ok(_) => return Ok(()),
+        }
+        tokio::time::sleep(BUSY_PAUSE).await;
     }
+}
+
+/// Whether what is mounted in a container is still in use. One with users of its own was seen to be so for a moment after
+/// it was killed, while what Podman started for it ends.
+fn is_busy(error: &EngineError) -> bool {
+    error::said(error).is_some_and(|(_, text)| text.contains("device or resource busy"))
 }
 
 /// Podman takes nothing for SIGKILL and any number for a signal; names it knows better. Linux has 64 (signal(7)).
