@@ -289,25 +289,14 @@ pub(crate) fn signal(pid: u32, name: &str) {
 
 /// Waits until `probe` gives something; panics after a minute.
 #[track_caller]
-pub(crate) fn eventually<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
-    eventually_within(Duration::from_secs(60), Duration::from_millis(20), what, probe)
-}
-
-/// Waits as [`eventually`], for so long and with such a pause: where a probe itself keeps from happening what it looks for.
-#[track_caller]
-pub(crate) fn eventually_within<T>(
-    limit: Duration,
-    pause: Duration,
-    what: &str,
-    mut probe: impl FnMut() -> Option<T>,
-) -> T {
-    let deadline = Instant::now() + limit;
+pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         if let Some(found) = probe() {
             return found;
         }
-        assert!(Instant::now() < deadline, "waited {limit:?}: {what}");
-        std::thread::sleep(pause);
+        assert!(Instant::now() < deadline, "waited a minute: {what}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

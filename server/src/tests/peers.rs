@@ -10,8 +10,9 @@ use serde_json::json;
 use warp::http::StatusCode;
 use warp::test::RequestBuilder;
 
-use super::Host;
 use super::door::{key, refused, request, send, value};
+use super::whole::Served;
+use super::{Host, until};
 use crate::node::Identity;
 
 fn somebody(address: &str) -> (NodeId, SignedRecord) {
@@ -92,6 +93,31 @@ async fn what_is_no_upload_is_refused_with_a_reason() {
     assert_eq!(error.message, "513 rows are more than 512");
     let long = format!("{{\"ip_address\":[],\"x\":\"{}\"}}", "x".repeat(form::MAX_BYTES));
     assert_eq!(refused(&host, Identity::Unknown, upload(&long)).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_answers_before_it_can_say_what_it_is_becomes_known() {
+    let slow = Host::new().await;
+    // What it says of itself has its runtimes in it, and so waits for an engine.
+    slow.probe().close("health");
+    let slow = Served::of(slow).await;
+    let host = Host::with(&["mock"], |config| {
+        config.peers.seeds = vec![format!("{}", slow.address).parse().unwrap()];
+        config.peers.exchange_every = "100ms".parse().unwrap();
+    })
+    .await;
+    let host = Served::of(host).await;
+    let peers = host.host.node.peers().unwrap();
+    until("it has answered", async || {
+        peers.with(|table| table.legacy().any(|(_, row)| row.seen.last_seen.is_some()))
+    })
+    .await;
+    assert!(peers.with(|table| table.get(slow.host.node.id()).is_none()), "it has said nothing yet");
+    slow.host.probe().open("health");
+    until("it is known by its key", async || {
+        peers.with(|table| table.get(slow.host.node.id()).is_some() && table.legacy().next().is_none())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -33,7 +33,7 @@ impl Served {
         Self::of(Host::new().await).await
     }
 
-    async fn of(host: Host) -> Self {
+    pub(super) async fn of(host: Host) -> Self {
         Self::listening(host, TcpListener::bind("127.0.0.1:0").await.unwrap())
     }
 

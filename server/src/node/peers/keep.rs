@@ -46,6 +46,8 @@ struct Keeper {
     pace: Pace,
     chance: Chance,
     budget: DialBudget,
+    /// How often an address was tried whose server has not said what it is, or has not answered.
+    nameless: BTreeMap<SocketAddr, u32>,
     public: Option<(i64, Option<IpAddr>)>,
     /// When the table was last written.
     saved: i64,
@@ -70,6 +72,7 @@ impl Node {
             pace: Pace::new(),
             chance: Chance::new(gx_peers::random()),
             budget: DialBudget::default(),
+            nameless: BTreeMap::new(),
             public: None,
             saved: 0,
         };
@@ -173,9 +176,15 @@ impl Keeper {
     fn choose_to_ask(&mut self) -> Vec<Target> {
         let count = self.pace.fanout();
         let mut targets = choose_targets(&self.peers, &mut self.chance, count, |_, entry| is_proven(entry));
-        let others = (targets.len()..count).take_while(|_| self.budget.take(now())).count();
-        targets.extend(choose_targets(&self.peers, &mut self.chance, others, |_, entry| !is_proven(entry)));
+        targets.extend(self.unproven(count - targets.len()));
         targets
+    }
+
+    /// Returns up to so many of those that were never reached, or do not answer: as many as the budget pays for, which is
+    /// asked for those only that there are.
+    fn unproven(&mut self, count: usize) -> Vec<Target> {
+        let found = choose_targets(&self.peers, &mut self.chance, count, |_, entry| !is_proven(entry));
+        found.into_iter().take_while(|_| self.budget.take(now())).collect()
     }
 
     /// Returns whom to measure: some that were never reached or do not answer, as long as the budget lasts, and those
@@ -183,19 +192,23 @@ impl Keeper {
     fn choose_to_measure(&mut self) -> Vec<Target> {
         let (peers, at) = (self.peers.clone(), now());
         let rows: Vec<SocketAddr> = peers.with(|table| {
-            let due = table.legacy().filter(|(_, row)| row.seen.failures == 0 || row.seen.may_try(at));
-            let due = due
-                .filter(|(_, row)| row.seen.last_tried.is_none_or(|tried| is_old(tried.unix(), at.unix())));
+            // Who is known by a key by now is in the table as a node.
+            self.nameless.retain(|address, _| table.legacy().any(|(there, _)| there == *address));
+            let due = table.legacy().filter(|(address, row)| {
+                let pause = pause_s(self.nameless.get(address).copied().unwrap_or(0));
+                row.seen.may_try(at)
+                    && row.seen.last_tried.is_none_or(|tried| is_over(tried.unix(), at.unix(), pause))
+            });
             due.map(|(address, _)| address).take(MEASURED / 2).collect()
         });
         let mut targets: Vec<Target> = Vec::new();
         for address in rows {
             if self.budget.take(at) {
+                *self.nameless.entry(address).or_default() += 1;
                 targets.push(Target::Address(address, self.expected.get(&address).copied()));
             }
         }
-        let count = (targets.len()..MEASURED / 2).take_while(|_| self.budget.take(at)).count();
-        targets.extend(choose_targets(&peers, &mut self.chance, count, |_, entry| !is_proven(entry)));
+        targets.extend(self.unproven(MEASURED / 2 - targets.len()));
         let left = MEASURED - targets.len();
         let old = |entry: &Entry| {
             let seen = entry.observation();
@@ -209,7 +222,18 @@ impl Keeper {
 }
 
 fn is_old(tried: i64, at: i64) -> bool {
-    !(tried..tried + MEASURE_EVERY_S).contains(&at)
+    is_over(tried, at, MEASURE_EVERY_S)
+}
+
+/// Whether a pause is over. A clock that was set back keeps nobody waiting.
+fn is_over(tried: i64, at: i64, pause_s: i64) -> bool {
+    !(tried..tried + pause_s).contains(&at)
+}
+
+/// Returns how long an address is left alone that was tried so often. A server that has just started may answer before it
+/// can say what it is, so it is asked again soon; one without a table is asked less and less often.
+fn pause_s(tries: u32) -> i64 {
+    (1_i64 << tries.min(16)).min(MEASURE_EVERY_S)
 }
 
 async fn on_disk<T: Send + 'static>(
@@ -234,7 +258,8 @@ mod tests {
     fn keeper(peers: Arc<Peers>) -> Keeper {
         let (pace, chance) = (Pace::new(), Chance::new(1));
         let expected = BTreeMap::new();
-        Keeper { peers, expected, pace, chance, budget: DialBudget::default(), public: None, saved: 0 }
+        let (budget, nameless) = (DialBudget::default(), BTreeMap::new());
+        Keeper { peers, expected, pace, chance, budget, nameless, public: None, saved: 0 }
     }
 
     #[tokio::test]
@@ -279,6 +304,14 @@ mod tests {
         // A minute may have begun meanwhile, which brings ten more.
         assert!(!dialled.is_finished(), "it was dialled more than twenty times");
         dialled.abort();
+    }
+
+    #[test]
+    fn an_address_without_a_name_is_tried_again_soon_and_then_less_and_less_often() {
+        let pauses: Vec<i64> = (0..12).map(pause_s).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
+        assert_eq!(pause_s(u32::MAX), MEASURE_EVERY_S);
+        assert!(!is_over(100, 101, 2) && is_over(100, 102, 2) && is_over(100, 99, 2));
     }
 
     #[tokio::test]
