@@ -20,6 +20,7 @@
 //! | the configuration file | [`config`] |
 //! | the HTTP contract | [`api`] |
 //! | what crosses into a plugin | [`plugin`] |
+//! | the system's words for an error | [`os_error`] |
 //!
 //! Nothing here touches the network, a terminal, the environment or a clock.
 
@@ -35,6 +36,7 @@ pub mod image;
 pub mod measurement;
 pub mod member;
 pub mod network;
+pub mod os_error;
 pub mod peers;
 pub mod plugin;
 pub mod runtime;

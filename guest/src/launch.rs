@@ -11,6 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use gx_core::os_error;
 use rustix::process::{Gid, Uid, geteuid};
 
 use crate::account::Account;
@@ -97,7 +98,7 @@ impl std::fmt::Display for Trouble {
         match self {
             Self::NotFound(name) => write!(f, "exec: {name:?}: executable file not found in $PATH"),
             Self::Cannot(name, error) => match error.raw_os_error() {
-                Some(_) => write!(f, "exec: {name:?}: {}", lower(error)),
+                Some(_) => write!(f, "exec: {name:?}: {}", os_error::text(error)),
                 None => write!(f, "exec: {name:?}: {error}"),
             },
         }
@@ -222,14 +223,6 @@ fn take(stance: Stance) -> io::Result<()> {
 
 fn c_path(path: &Path) -> CString {
     CString::new(path.as_os_str().to_os_string().into_vec()).unwrap_or_else(|_| c"/".to_owned())
-}
-
-/// Returns the system's words for an error as other messages are: lower-case, without the number.
-fn lower(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut letters = text.chars();
-    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }
 
 #[cfg(test)]

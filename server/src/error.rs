@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use gx_core::api::{ApiError, Service};
 use gx_core::config::{PortRange, closest};
 use gx_core::units::Span;
-use gx_core::{ContainerState, ErrorCode, Gpus, ImageRef, PluginName, RuntimeError, Timestamp};
+use gx_core::{ContainerState, ErrorCode, Gpus, ImageRef, PluginName, RuntimeError, Timestamp, os_error};
 use gx_host::HostError;
 use gx_identity::KeyError;
 
@@ -591,9 +591,9 @@ impl ServerError {
         let message = match self {
             Self::Internal(_) => "internal fault".to_owned(),
             Self::State { source, .. } | Self::NoAnswer { source, .. } => {
-                format!("{self}: {}", plain(source))
+                format!("{self}: {}", os_error::text(source))
             }
-            Self::Listen(source) => format!("{self}: {}", plain(source)),
+            Self::Listen(source) => format!("{self}: {}", os_error::text(source)),
             _ => self.to_string(),
         };
         let retry_after_ms = match self {
@@ -772,14 +772,6 @@ fn state_hint(source: &io::Error) -> Option<String> {
         ),
         _ => None,
     }
-}
-
-/// Returns the system's text as a lower-case fragment, without the number.
-fn plain(source: &io::Error) -> String {
-    let text = source.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut letters = text.chars();
-    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }
 
 #[cfg(test)]

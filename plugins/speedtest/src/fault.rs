@@ -2,6 +2,7 @@
 
 use std::io;
 
+use gx_core::os_error;
 use gx_core::plugin::{ErrorCode, RuntimeError};
 use gx_identity::tls::WrongNode;
 
@@ -17,7 +18,7 @@ pub(crate) enum Fault {
     #[error("nobody knows where {0} is")]
     Name(String),
     /// No connection came about.
-    #[error("cannot connect to {address}: {}", plain(.source))]
+    #[error("cannot connect to {address}: {}", os_error::text(.source))]
     Connect {
         /// Where.
         address: String,
@@ -28,7 +29,7 @@ pub(crate) enum Fault {
     #[error("the peer did not {what} in time")]
     Slow { what: &'static str },
     /// It went away.
-    #[error("the connection broke: {}", plain(.0))]
+    #[error("the connection broke: {}", os_error::text(.0))]
     Broken(#[from] io::Error),
     /// What it says is not what the protocol has.
     #[error("the peer's answer is not one of a speed test: {0}")]
@@ -43,7 +44,7 @@ pub(crate) enum Fault {
         retry_after_ms: Option<u32>,
     },
     /// The peer does not speak TLS, or not in the way of nodes.
-    #[error("the peer does not prove who it is: {}", plain(.0))]
+    #[error("the peer does not prove who it is: {}", os_error::text(.0))]
     Handshake(#[source] io::Error),
     /// Another node answers.
     #[error(transparent)]
@@ -90,14 +91,6 @@ impl From<Fault> for RuntimeError {
         let error = if matches!(fault, Fault::Address(_)) { error.field("address") } else { error };
         Self { retry_after_ms, ..error }
     }
-}
-
-/// Returns the system's text as a lower-case fragment, without the number.
-fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut letters = text.chars();
-    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }
 
 #[cfg(test)]
