@@ -2,8 +2,26 @@
 
 use std::process::{Command, Stdio};
 
+use serde::Serialize;
+
 use crate::cli::Environment;
-use crate::output::Out;
+use crate::output::{Out, Show, View};
+
+/// Where a page is that this program serves, until Ctrl-C.
+#[derive(Serialize)]
+pub(crate) struct Opened {
+    pub(crate) url: String,
+}
+
+impl Show for Opened {
+    fn text(&self, view: &View) -> String {
+        format!("{}\nCtrl-C ends it\n", view.bold(&self.url))
+    }
+
+    fn ids(&self, _: &View) -> String {
+        format!("{}\n", self.url)
+    }
+}
 
 /// Opens a page in the user's browser; where there is none, the user is told to open it.
 pub(crate) fn open(environment: &Environment, url: &str, out: &Out) {

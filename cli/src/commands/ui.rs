@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use clap::Args;
 use gx_server::page::Page;
-use serde::Serialize;
 
 use super::Context;
 use crate::browser;
 use crate::error::Result;
-use crate::output::{Show, View};
+use crate::target::BEST;
 use fleet::Fleet;
 use site::Dashboard;
 
@@ -38,11 +37,14 @@ pub struct UiArgs {
 }
 
 pub(crate) async fn run(args: UiArgs, context: &Context<'_>) -> Result {
-    // A host that is met for the first time here is told before it is shown.
-    context.target().await?;
-    let fleet = Arc::new(Fleet::of(context.settings()?, context.environment.clone())?);
+    let settings = context.settings()?;
+    if settings.config.client.on != BEST {
+        // A host that is met for the first time here is told before it is shown.
+        context.target().await?;
+    }
+    let fleet = Arc::new(Fleet::of(settings, context.environment.clone())?);
     let page = Page::listen().await?;
-    let opened = Opened { url: page.url() };
+    let opened = browser::Opened { url: page.url() };
     context.out.item(&opened)?;
     if !args.no_open {
         browser::open(&context.environment, &opened.url, context.out);
@@ -51,20 +53,4 @@ pub(crate) async fn run(args: UiArgs, context: &Context<'_>) -> Result {
     context.at_end(async move { ending.close().await });
     page.serve(Dashboard::new(fleet), std::future::pending()).await;
     Ok(())
-}
-
-/// Where the page is.
-#[derive(Serialize)]
-struct Opened {
-    url: String,
-}
-
-impl Show for Opened {
-    fn text(&self, view: &View) -> String {
-        format!("{}\nCtrl-C ends it\n", view.bold(&self.url))
-    }
-
-    fn ids(&self, _: &View) -> String {
-        format!("{}\n", self.url)
-    }
 }

@@ -48,7 +48,7 @@ pub(crate) async fn run(args: VncArgs, context: &Context<'_>) -> Result {
         return context.out.show(&Access(vnc));
     }
     let page = Page::listen().await?;
-    let opened = Opened { url: page.url() };
+    let opened = browser::Opened { url: page.url() };
     context.out.item(&opened)?;
     browser::open(&context.environment, &opened.url, context.out);
     page.serve(Desktop { target: target.clone(), id: info.id.to_string() }, std::future::pending()).await;
@@ -93,22 +93,6 @@ impl Show for Access {
             .pair("password", "shown by gx create; gx passwd makes a new one")
             .some("url", vnc.url.as_ref())
             .text(view)
-    }
-}
-
-/// Where the page is.
-#[derive(Serialize)]
-struct Opened {
-    url: String,
-}
-
-impl Show for Opened {
-    fn text(&self, view: &View) -> String {
-        format!("{}\nCtrl-C ends it\n", view.bold(&self.url))
-    }
-
-    fn ids(&self, _: &View) -> String {
-        format!("{}\n", self.url)
     }
 }
 

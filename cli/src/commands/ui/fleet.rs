@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::hosts::Hosts;
 use crate::output::Out;
 use crate::settings::Settings;
-use crate::target::{LOCAL, Target};
+use crate::target::{BEST, LOCAL, Target};
 
 /// A machine, and the way to it once it was needed.
 pub(super) struct Machine {
@@ -50,7 +50,7 @@ impl Fleet {
             found.push((host.name.to_string(), Some(host.node), address));
         }
         let on = &self.settings.config.client.on;
-        if !["best", LOCAL].contains(&on.as_str()) && found.iter().all(|(name, ..)| name != on) {
+        if ![BEST, LOCAL].contains(&on.as_str()) && found.iter().all(|(name, ..)| name != on) {
             found.push((on.clone(), None, Some(on.clone())));
         }
         let mut machines = self.machines.lock().unwrap_or_else(PoisonError::into_inner);
