@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::oneshot;
 
 use crate::engine::{Engine, to_the_end};
-use crate::frames::{Frames, Run};
+use crate::frames::{Frames, Run, Stamps};
 use crate::{error, kill, spec};
 
 type Connection = TokioIo<Upgraded>;
@@ -179,7 +179,7 @@ impl Exec {
     }
 
     async fn output(&self, mut reader: ReadHalf<Connection>, out: &Output) -> Result<Ending, RuntimeError> {
-        let mut frames = Frames::new(false);
+        let mut frames = Frames::new(Stamps::Absent);
         let mut buffer = vec![0; READ_BYTES];
         let mut first = true;
         loop {

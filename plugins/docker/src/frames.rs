@@ -28,12 +28,17 @@ enum Stream {
 pub(crate) struct Frames {
     place: Place,
     header: [u8; 8],
-    /// Whether each frame of a log begins with a time, which only a line should.
-    stamped: bool,
+    stamps: Stamps,
     /// Whether the last frame of standard output and error ended within a line.
     mid_line: [bool; 2],
-    /// Whether a time is being left out.
-    in_stamp: bool,
+    /// What has come of the time at a frame's beginning, and whether it is left out.
+    stamp: Option<(Vec<u8>, bool)>,
+    /// The time of the last frame of standard output and error.
+    last: Last,
+    /// Frames up to these times are left out.
+    after: Last,
+    /// Whether this frame is left out.
+    left_out: bool,
     /// What the engine has to say itself.
     system: Vec<u8>,
 }
@@ -41,20 +46,46 @@ pub(crate) struct Frames {
 /// Bytes of one stream.
 pub(crate) type Run = (Kind, Vec<u8>);
 
-impl Frames {
-    /// Begins a stream. `stamped`: each frame of it begins with a time and a space.
-    ///
-    /// The engine cuts lines longer than 16 KiB into several frames and stamps each; here only the first of a line
+/// Times of standard output and error, as the engine writes them: in UTC with nine digits of a second, so that their
+/// order is that of their bytes.
+pub(crate) type Last = [Option<String>; 2];
+
+/// Whether each frame begins with a time and a space, as those of a log may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stamps {
+    /// None does.
+    Absent,
+    /// Each does, and who reads is to see none.
+    Hidden,
+    /// Each does. The engine cuts lines longer than 16 KiB into several frames and stamps each; only the first of a line
     /// keeps its time.
-    pub(crate) fn new(stamped: bool) -> Self {
+    Shown,
+}
+
+impl Frames {
+    /// Begins a stream.
+    pub(crate) fn new(stamps: Stamps) -> Self {
+        Self::after(stamps, Last::default())
+    }
+
+    /// Begins a stream again, of which everything up to these times is known.
+    pub(crate) fn after(stamps: Stamps, after: Last) -> Self {
         Self {
             place: Place::Header(0),
             header: [0; 8],
-            stamped,
+            stamps,
             mid_line: [false; 2],
-            in_stamp: false,
+            stamp: None,
+            last: Last::default(),
+            after,
+            left_out: false,
             system: Vec::new(),
         }
+    }
+
+    /// Returns when the last frames were written.
+    pub(crate) fn last(&self) -> &Last {
+        &self.last
     }
 
     /// Takes the next bytes, and returns what is in them; neighbours of one stream are joined.
@@ -92,7 +123,12 @@ impl Frames {
             3 => Stream::System,
             _ => Stream::Out,
         };
-        self.in_stamp = self.stamped && self.line(stream).is_some_and(|mid_line| *mid_line);
+        let hidden = self.stamps == Stamps::Hidden;
+        self.stamp = match (self.stamps, self.line(stream)) {
+            (Stamps::Absent, _) | (_, None) => None,
+            (_, Some(line)) => Some((Vec::new(), hidden || self.mid_line[line])),
+        };
+        self.left_out = false;
         self.place = match u32::from_be_bytes(length) {
             0 => Place::Header(0),
             left => Place::Payload { stream, left: left as usize },
@@ -111,32 +147,51 @@ impl Frames {
         let left = left - payload.len();
         self.place = if left == 0 { Place::Header(0) } else { Place::Payload { stream, left } };
         if left == 0
-            && let Some(mid_line) = self.line(stream)
+            && let Some(line) = self.line(stream)
         {
-            *mid_line = payload.last() != Some(&b'\n');
+            self.mid_line[line] = payload.last() != Some(&b'\n');
         }
         self.emit(stream, payload, runs);
         rest
     }
 
     fn emit(&mut self, stream: Stream, mut payload: &[u8], runs: &mut Vec<Run>) {
-        if self.in_stamp {
-            let Some(space) = payload.iter().position(|byte| *byte == b' ') else { return };
-            self.in_stamp = false;
-            payload = &payload[space + 1..];
-        }
         let kind = match stream {
             Stream::Out => Kind::Stdout,
             Stream::Err => Kind::Stderr,
             Stream::System => return self.system.extend_from_slice(payload),
         };
-        add(kind, payload, runs);
+        if let Some((mut stamp, hidden)) = self.stamp.take() {
+            let space = payload.iter().position(|byte| *byte == b' ');
+            stamp.extend_from_slice(&payload[..space.map_or(payload.len(), |space| space + 1)]);
+            let Some(space) = space else {
+                self.stamp = Some((stamp, hidden));
+                return;
+            };
+            payload = &payload[space + 1..];
+            self.passed(stream, &stamp);
+            if !hidden && !self.left_out {
+                add(kind, &stamp, runs);
+            }
+        }
+        if !self.left_out {
+            add(kind, payload, runs);
+        }
     }
 
-    fn line(&mut self, stream: Stream) -> Option<&mut bool> {
+    /// Notes the time at a frame's beginning.
+    fn passed(&mut self, stream: Stream, stamp: &[u8]) {
+        let Some(line) = self.line(stream) else { return };
+        let time = String::from_utf8_lossy(stamp).trim_end().to_owned();
+        self.left_out = self.after[line].as_ref().is_some_and(|after| time <= *after);
+        self.last[line] = Some(time);
+    }
+
+    /// Returns which of the two outputs a stream is.
+    fn line(&self, stream: Stream) -> Option<usize> {
         match stream {
-            Stream::Out => Some(&mut self.mid_line[0]),
-            Stream::Err => Some(&mut self.mid_line[1]),
+            Stream::Out => Some(0),
+            Stream::Err => Some(1),
             Stream::System => None,
         }
     }
@@ -169,7 +224,7 @@ mod tests {
     #[test]
     fn streams_are_told_apart_and_neighbours_joined() {
         let bytes = [frame(1, "a\n"), frame(1, "b"), frame(2, "c"), frame(1, ""), frame(1, "d")].concat();
-        let runs = text(Frames::new(false).push(&bytes));
+        let runs = text(Frames::new(Stamps::Absent).push(&bytes));
         let expected = [(Kind::Stdout, "a\nb"), (Kind::Stderr, "c"), (Kind::Stdout, "d")];
         assert_eq!(runs, expected.map(|(kind, text)| (kind, text.to_owned())));
     }
@@ -178,7 +233,7 @@ mod tests {
     fn pieces_of_any_size_give_the_same() {
         let bytes = [frame(1, "one\n"), frame(2, "two"), frame(1, "three")].concat();
         for size in 1..bytes.len() {
-            let mut frames = Frames::new(false);
+            let mut frames = Frames::new(Stamps::Absent);
             let (mut out, mut err) = (Vec::new(), Vec::new());
             for piece in bytes.chunks(size) {
                 for (kind, run) in frames.push(piece) {
@@ -199,7 +254,7 @@ mod tests {
             frame(1, "T5 d\n"),
         ];
         for size in [1, 3, 1000] {
-            let mut frames = Frames::new(true);
+            let mut frames = Frames::new(Stamps::Shown);
             let mut out = Vec::new();
             for piece in parts.concat().chunks(size) {
                 out.extend(
@@ -215,8 +270,29 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_read_again_goes_on_after_what_is_known() {
+        let first = [frame(1, "T1 a\n"), frame(2, "T2 b\n")].concat();
+        let more = [frame(1, "T3 c "), frame(2, "T2 b2"), frame(2, "T4 d\n"), frame(1, "T5 e")].concat();
+        for (stamps, expected) in [(Stamps::Hidden, ["c e", "d\n"]), (Stamps::Shown, ["T3 c e", "d\n"])] {
+            for size in [1, 2, 5, 1000] {
+                let mut frames = Frames::new(stamps);
+                first.chunks(size).for_each(|piece| drop(frames.push(piece)));
+                assert_eq!(frames.last(), &["T1", "T2"].map(|time| Some(time.to_owned())));
+                let mut again = Frames::after(stamps, frames.last().clone());
+                let mut seen = [String::new(), String::new()];
+                for piece in first.iter().chain(&more).copied().collect::<Vec<_>>().chunks(size) {
+                    for (kind, text) in text(again.push(piece)) {
+                        seen[usize::from(kind == Kind::Stderr)] += &text;
+                    }
+                }
+                assert_eq!(seen, expected, "{stamps:?} in pieces of {size}");
+            }
+        }
+    }
+
+    #[test]
     fn what_the_engine_says_itself_is_no_output() {
-        let mut frames = Frames::new(false);
+        let mut frames = Frames::new(Stamps::Absent);
         assert_eq!(frames.push(&frame(3, "error grabbing logs\n")), []);
         assert_eq!(frames.complaint().as_deref(), Some("error grabbing logs"));
     }

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
 use crate::engine::Engine;
-use crate::frames::{self, Frames, Run};
+use crate::frames::{self, Frames, Last, Run, Stamps};
 
 /// How long a line waits for the next ones.
 const TOGETHER: Duration = Duration::from_millis(2);
@@ -24,13 +24,61 @@ pub(crate) async fn logs(
     out: Output,
 ) -> Result<(), RuntimeError> {
     let tty = engine.inspect(&id).await?.config.and_then(|config| config.tty).unwrap_or(false);
-    let path = format!("/containers/{id}/logs?{}", query(&options));
-    let body = engine.wire.get(&path).await.map_err(|error| engine.error_of(&id, error))?;
-    let mut reader =
-        Reader { body: BodyStream::new(body), frames: (!tty).then(|| Frames::new(options.timestamps)) };
+    let stamps = match (options.timestamps, options.follow) {
+        (true, _) => Stamps::Shown,
+        (false, true) if !tty => Stamps::Hidden,
+        (false, _) => Stamps::Absent,
+    };
+    let frames = (!tty).then(|| Frames::new(stamps));
+    let ended = copy(engine, &id, &query(&options, stamps), frames, &out).await?;
+    match ended {
+        Copied::Whole(Some(frames)) if options.follow => {
+            // What a process wrote last before it ended the engine may not have given to who followed, though it has kept it
+            // (moby 28.2: 1 of 30 that end at once). What is there now and was not given follows here.
+            let rest = LogOptions { follow: false, ..since(&options, frames.last()) };
+            let frames = Frames::after(stamps, frames.last().clone());
+            match copy(engine, &id, &query(&rest, stamps), Some(frames), &out).await {
+                Err(error) if error.code != ErrorCode::NotFound => Err(error),
+                _ => Ok(()), // one that is removed when it ends may be gone
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Returns the options by which everything is read that is later than the last times.
+fn since(options: &LogOptions, last: &Last) -> LogOptions {
+    let times = || last.iter().flatten().filter_map(|time| time.parse::<Timestamp>().ok());
+    match (times().count(), options.tail) {
+        (0, _) => options.clone(),
+        // Of an output of which nothing came, all is to come, unless only the last lines of both were asked for.
+        (1, None) => options.clone(),
+        _ => LogOptions { since: times().min(), tail: None, ..options.clone() },
+    }
+}
+
+/// How an answer of the engine ended.
+enum Copied {
+    /// Nobody reads any longer.
+    Unread,
+    /// All was written. `None`: it had no frames.
+    Whole(Option<Frames>),
+}
+
+/// Writes one answer of the engine.
+async fn copy(
+    engine: &Engine,
+    id: &ContainerId,
+    query: &str,
+    frames: Option<Frames>,
+    out: &Output,
+) -> Result<Copied, RuntimeError> {
+    let path = format!("/containers/{id}/logs?{query}");
+    let body = engine.wire.get(&path).await.map_err(|error| engine.error_of(id, error))?;
+    let mut reader = Reader { body: BodyStream::new(body), frames };
     loop {
         let runs = tokio::select! {
-            () = out.gone() => return Ok(()),
+            () = out.gone() => return Ok(Copied::Unread),
             runs = reader.next() => runs.map_err(|error| engine.error(error.into()))?,
         };
         if runs.is_empty() {
@@ -38,18 +86,18 @@ pub(crate) async fn logs(
         }
         for (kind, run) in runs {
             if out.write(kind, &run).await.is_err() {
-                return Ok(());
+                return Ok(Copied::Unread);
             }
         }
     }
     // An engine that is gone ends it as the end does (see `Wire::get`).
     engine.docker.ping().await.map_err(|error| engine.error(error))?;
-    match reader.frames.and_then(|frames| frames.complaint()) {
+    match reader.frames.as_ref().and_then(Frames::complaint) {
         Some(complaint) => {
             Err(RuntimeError::new(ErrorCode::Internal, "the docker engine cannot read the log")
                 .backend(complaint))
         }
-        None => Ok(()),
+        None => Ok(Copied::Whole(reader.frames)),
     }
 }
 
@@ -92,9 +140,9 @@ impl Reader {
 }
 
 /// The engine takes times as seconds and nanoseconds with a dot between.
-fn query(options: &LogOptions) -> String {
-    let mut query =
-        format!("stdout=true&stderr=true&follow={}&timestamps={}", options.follow, options.timestamps);
+fn query(options: &LogOptions, stamps: Stamps) -> String {
+    let stamped = stamps != Stamps::Absent;
+    let mut query = format!("stdout=true&stderr=true&follow={}&timestamps={stamped}", options.follow);
     if let Some(tail) = options.tail {
         query += &format!("&tail={tail}");
     }
@@ -124,6 +172,21 @@ mod tests {
         let at: Timestamp = "2023-11-14T22:13:20.000000001Z".parse().unwrap();
         assert_eq!(seconds(at), "1700000000.000000001");
         let options = LogOptions { until: Some(at), tail: Some(3), ..LogOptions::default() };
-        assert!(query(&options).ends_with("&tail=3&until=1700000000.000000000"), "{}", query(&options));
+        let query = query(&options, Stamps::Absent);
+        assert!(query.ends_with("&timestamps=false&tail=3&until=1700000000.000000000"), "{query}");
+    }
+
+    #[test]
+    fn what_is_read_again_is_what_came_after_the_last() {
+        let time = |second| Some(format!("2023-11-14T22:13:{second}.000000000Z"));
+        let at = |second| time(second).and_then(|time| time.parse::<Timestamp>().ok());
+        let of = |last, tail| {
+            let again = since(&LogOptions { tail, ..LogOptions::default() }, &last);
+            (again.since, again.tail)
+        };
+        assert_eq!(of([None, None], Some(3)), (None, Some(3)));
+        assert_eq!(of([time(20), None], None), (None, None));
+        assert_eq!(of([time(20), None], Some(3)), (at(20), None));
+        assert_eq!(of([time(25), time(20)], None), (at(20), None));
     }
 }
