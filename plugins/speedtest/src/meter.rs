@@ -19,6 +19,9 @@ pub(crate) struct Meter {
     began: Instant,
     bytes: AtomicU64,
     most: u64,
+    /// What may still move and nobody has reserved.
+    free: AtomicU64,
+    freed: Notify,
     full: Notify,
     readings: Mutex<Vec<Reading>>,
     doubts: Mutex<BTreeSet<Doubt>>,
@@ -31,6 +34,8 @@ impl Meter {
             began: Instant::now(),
             bytes: AtomicU64::new(0),
             most: most.max(1),
+            free: AtomicU64::new(most.max(1)),
+            freed: Notify::new(),
             full: Notify::new(),
             readings: Mutex::new(vec![Reading { at: Duration::ZERO, bytes: 0 }]),
             doubts: Mutex::default(),
@@ -41,8 +46,30 @@ impl Meter {
         self.began
     }
 
+    /// Reserves at most so many bytes, and at least one, for a connection that is about to move them; waits while others
+    /// have reserved all there is.
+    pub(crate) async fn reserve(&self, want: u64) -> u64 {
+        loop {
+            let freed = self.freed.notified();
+            let take = |free: u64| (free > 0).then(|| free.saturating_sub(want));
+            if let Ok(free) = self.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
+                return free.min(want);
+            }
+            freed.await;
+        }
+    }
+
+    /// Counts bytes that have moved of those that were reserved, and gives back the others.
+    pub(crate) fn moved(&self, bytes: u64, reserved: u64) {
+        self.add(bytes);
+        if reserved > bytes {
+            self.free.fetch_add(reserved - bytes, Ordering::Relaxed);
+            self.freed.notify_waiters();
+        }
+    }
+
     /// Counts bytes that have moved.
-    pub(crate) fn add(&self, bytes: u64) {
+    fn add(&self, bytes: u64) {
         let total = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let at = self.began.elapsed();
         let mut readings = lock(&self.readings);
@@ -88,4 +115,31 @@ impl Meter {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn together_no_more_is_reserved_than_may_move() {
+        let meter = Meter::begin(100);
+        let take = |want| meter.reserve(want).now_or_never();
+        assert_eq!([take(60), take(60), take(60)], [Some(60), Some(40), None]);
+        meter.moved(10, 60);
+        assert_eq!((meter.left(), take(60), take(1)), (90, Some(50), None));
+    }
+
+    #[tokio::test]
+    async fn what_is_given_back_is_taken_by_who_waits() {
+        let meter = Meter::begin(100);
+        let all = meter.reserve(1_000).await;
+        let waiting = meter.reserve(1_000);
+        tokio::pin!(waiting);
+        assert!(waiting.as_mut().now_or_never().is_none());
+        meter.moved(30, all);
+        assert_eq!((waiting.await, meter.reading().bytes), (70, 30));
+    }
 }

@@ -92,16 +92,15 @@ async fn download(
         None => return Err(Fault::Garbage("it has no length")),
     };
     while left > 0 {
-        let may = left.min(test.meter.left());
-        if may == 0 {
-            return std::future::pending().await; // the test is over, and ends this
-        }
-        let read = connection.reader.body(buffer, may).await?;
+        // Where nothing is left the test is over, and ends this.
+        let may = test.meter.reserve(left.min(buffer.len() as u64)).await;
+        let read = connection.reader.body(buffer, may).await;
+        test.meter.moved(*read.as_ref().unwrap_or(&0) as u64, may);
+        let read = read?;
         if read == 0 {
             return Err(Fault::Broken(io::ErrorKind::UnexpectedEof.into()));
         }
         left -= read as u64;
-        test.meter.add(read as u64);
         if look.compressible(&buffer[..read]) {
             test.meter.doubt(Doubt::Compressible);
         }
@@ -173,16 +172,20 @@ async fn write(test: &mut Test, writer: &mut Writer, sent: &AtomicU64) -> io::Re
     let mut chunks = Chunks::default();
     while !*test.stopped.borrow() && chunks.payload() < UPLOAD {
         let next = chunks.next();
-        let may = usize::try_from(test.meter.left()).unwrap_or(usize::MAX).min(next.len());
+        let wrote = async {
+            let may = test.meter.reserve(next.len() as u64).await;
+            let wrote = writer.wire.write(&next[..may as usize]).await;
+            test.meter.moved(*wrote.as_ref().unwrap_or(&0) as u64, may);
+            wrote
+        };
         let wrote = tokio::select! {
-            wrote = writer.wire.write(&next[..may]), if may > 0 => wrote?,
+            wrote = wrote => wrote?,
             _ = test.stopped.changed() => break, // the chunk that has begun is all that follows
         };
         if wrote == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
         chunks.sent(wrote);
-        test.meter.add(wrote as u64);
         sent.store(chunks.payload(), Ordering::Relaxed);
     }
     writer.wire.write_all(chunks.rest()).await?;
