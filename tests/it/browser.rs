@@ -46,6 +46,13 @@ impl Browser {
     }
 
     fn call(&mut self, method: &str, params: Value) -> Value {
+        let answer = self.ask(method, params);
+        assert!(answer["error"].is_null(), "{method}: {answer}");
+        answer["result"].clone()
+    }
+
+    /// Sends a message and returns the answer to it.
+    fn ask(&mut self, method: &str, params: Value) -> Value {
         self.count += 1;
         let mut message = json!({ "id": self.count, "method": method, "params": params });
         if !self.session.is_null() {
@@ -60,16 +67,18 @@ impl Browser {
             assert_eq!(bytes.pop(), Some(0), "the browser ended; is chromium installed?");
             let answer: Value = serde_json::from_slice(&bytes).expect("an answer is JSON");
             if answer["id"] == self.count {
-                assert!(answer["error"].is_null(), "{method}: {answer}");
-                return answer["result"].clone();
+                return answer;
             }
         }
     }
 
-    /// Returns the value of an expression in the page; `null` while the page is not there yet.
+    /// Returns the value of an expression in the page; `null` while the page is not there yet, or goes for another.
     fn value(&mut self, expression: &str) -> Value {
         let params = json!({ "expression": expression, "returnByValue": true });
-        self.call("Runtime.evaluate", params)["result"]["value"].clone()
+        let answer = self.ask("Runtime.evaluate", params);
+        let error = answer["error"]["message"].as_str().unwrap_or_default();
+        assert!(error.is_empty() || error.contains("navigated"), "{expression}: {answer}");
+        answer["result"]["result"]["value"].clone()
     }
 
     /// Waits until an expression is true.
