@@ -13,9 +13,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("gx-identity", &["gx-core"]),
     ("gx-client", &["gx-core", "gx-identity"]),
     ("gx-peers", &["gx-client", "gx-core", "gx-identity"]),
+    ("gx-chat", &["gx-core"]),
     ("gx-guest", &["gx-core"]),
     ("gx-conformance", &["gx-core", "gx-host"]),
-    ("gx-server", &["gx-client", "gx-core", "gx-host", "gx-identity", "gx-peers"]),
+    ("gx-server", &["gx-chat", "gx-client", "gx-core", "gx-host", "gx-identity", "gx-peers"]),
     ("gx-plugin-docker", &["gx-core"]),
     ("gx-plugin-podman", &["gx-core"]),
     // It speaks TLS with nodes itself, as its payload never crosses the plugin boundary.
@@ -23,7 +24,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("gx-plugin-mock", &["gx-core"]),
     ("gx-plugin-faulty", &["gx-core"]),
     ("gx-plugin-template", &["gx-core"]),
-    ("gx", &["gx-client", "gx-conformance", "gx-core", "gx-host", "gx-identity", "gx-peers", "gx-server"]),
+    ("gx", &["gx-chat", "gx-client", "gx-conformance", "gx-core", "gx-host", "gx-identity", "gx-peers", "gx-server"]),
 ];
 
 /// Crates that only one of ours may know (programs that are not shipped, like xtask, apart).

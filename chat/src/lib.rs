@@ -1,0 +1,14 @@
+//! The chat along a hierarchy: who may do what in which group, what goes over the wire, and where it is kept. Client and
+//! server share it; it has no terminal, no socket and no environment.
+//!
+//! | what | where |
+//! |---|---|
+//! | names, numbers and hashes, checked once | [`id`] |
+//! | what client and server say to each other | [`frames`] |
+//! | who may do what | [`policy`] |
+
+pub mod frames;
+pub mod id;
+pub mod policy;
+
+pub use id::{ChainHash, Cid, DeviceId, GroupId, Seq, UserName};
