@@ -24,7 +24,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("gx-plugin-mock", &["gx-core"]),
     ("gx-plugin-faulty", &["gx-core"]),
     ("gx-plugin-template", &["gx-core"]),
-    ("gx", &["gx-chat", "gx-client", "gx-conformance", "gx-core", "gx-host", "gx-identity", "gx-peers", "gx-server"]),
+    (
+        "gx",
+        &[
+            "gx-chat",
+            "gx-client",
+            "gx-conformance",
+            "gx-core",
+            "gx-host",
+            "gx-identity",
+            "gx-peers",
+            "gx-server",
+        ],
+    ),
 ];
 
 /// Crates that only one of ours may know (programs that are not shipped, like xtask, apart).

@@ -87,7 +87,8 @@ impl ConfigError {
         format!("{margin} |\n{number} | {}\n{margin} | {indent}{carets}", self.source_line)
     }
 
-    pub(super) fn from_toml(origin: &str, text: &str, error: &toml::de::Error) -> Self {
+    /// Makes an error of what a TOML library says of `text`; of an unknown key with what was probably meant.
+    pub fn from_toml(origin: &str, text: &str, error: &toml::de::Error) -> Self {
         let span = error.span().unwrap_or(0..0);
         let message = error.message();
         let Some((key, known)) = unknown_key(message) else {
