@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    allow, audit, build, completions, config, cp, create, doctor, events, exec, extend, id, images, invite,
-    join, list, logs, passwd, peers, plugin, port, pull, reference, rm, runtimes, serve, show, specs, ssh,
-    start, stats, stop, ui, vnc,
+    allow, audit, build, chat, completions, config, cp, create, doctor, events, exec, extend, id, images,
+    invite, join, list, logs, passwd, peers, plugin, port, pull, reference, rm, runtimes, serve, show, specs,
+    ssh, start, stats, stop, ui, vnc,
 };
 
 /// The version of gx.
@@ -154,6 +154,9 @@ pub enum Command {
     Runtimes(runtimes::RuntimesArgs),
     /// Lists the servers that are known, measures them, and finds the best
     Peers(Box<peers::PeersArgs>),
+    /// Talks along an organisation's hierarchy, in groups that its policy gives
+    #[command(subcommand)]
+    Chat(chat::ChatCommand),
     /// Lends this machine
     Serve(serve::ServeArgs),
     /// Shows who this node is, and which hosts it knows

@@ -21,6 +21,7 @@ pub(crate) mod allow;
 pub(crate) mod allowance;
 pub(crate) mod audit;
 pub(crate) mod build;
+pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod cp;
@@ -207,6 +208,7 @@ async fn dispatch(command: Command, context: &Context<'_>) -> Result<Status> {
         Command::Runtimes(args) => runtimes::run(args, context).await,
         Command::Invite(args) => invite::run(*args, context).await,
         Command::Allow(command) => allow::run(command, context).await,
+        Command::Chat(command) => chat::run(command, context).await,
         Command::Peers(args) => peers::run(*args, context).await,
         Command::Config(command) => config::run(command, context),
         Command::Completions(args) => completions::run(&args, context),

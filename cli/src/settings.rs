@@ -114,6 +114,9 @@ fn resolve_paths(config: &mut Config, folder: &Path, home: Option<&Path>) {
     if let Some(data) = &mut config.server.data {
         *data = folder.join(&*data);
     }
+    if let Some(policy) = &mut config.chat.policy {
+        *policy = folder.join(&*policy);
+    }
     if let Some(key) = &mut config.client.ssh_key {
         *key = match (key.strip_prefix("~"), home) {
             (Ok(rest), Some(home)) => home.join(rest),

@@ -16,6 +16,7 @@ use crate::member::Allowance;
 use crate::units::{Size, Span};
 
 mod audit;
+mod chat;
 mod error;
 mod measure;
 mod peers;
@@ -23,6 +24,7 @@ mod policy;
 mod rates;
 mod totals;
 pub use audit::AuditConfig;
+pub use chat::ChatConfig;
 pub use error::{ConfigError, closest};
 pub use measure::MeasureConfig;
 pub use peers::{PeersConfig, Share};
@@ -40,6 +42,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// The table of servers, and with whom it is exchanged.
     pub peers: PeersConfig,
+    /// The chat that this host serves, and the one that this user talks in.
+    pub chat: ChatConfig,
     /// The plugins, by name. The bundled ones are there without being named.
     pub plugins: BTreeMap<PluginName, PluginConfig>,
 }

@@ -18,6 +18,18 @@ impl Table {
         Self { grid, alarms: Vec::new() }
     }
 
+    /// Makes a table with as many columns as there are headings.
+    pub(crate) fn with_columns(headings: impl IntoIterator<Item = String>) -> Self {
+        let mut grid = bare();
+        grid.set_header(headings.into_iter().map(|heading| clean::line(&heading).to_uppercase()));
+        Self { grid, alarms: Vec::new() }
+    }
+
+    /// Adds a row to a table of so many columns.
+    pub(crate) fn cells(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.grid.add_row(cells.into_iter().map(|cell| clean::line(&cell).into_owned()));
+    }
+
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
         self.grid.add_row(cells.map(|cell| clean::line(&cell).into_owned()));
     }
