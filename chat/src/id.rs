@@ -117,6 +117,8 @@ pub struct Seq(u64);
 impl Seq {
     /// Before the first message.
     pub const ZERO: Self = Self(0);
+    /// The first message.
+    pub const ONE: Self = Self(1);
     /// The largest: what every reader of JSON can hold in a number (RFC 8259, section 6).
     pub const MAX: Self = Self((1 << 53) - 1);
 

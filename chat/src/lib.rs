@@ -6,9 +6,13 @@
 //! | names, numbers and hashes, checked once | [`id`] |
 //! | what client and server say to each other | [`frames`] |
 //! | who may do what | [`policy`] |
+//! | that nothing was changed afterwards | [`chain`] |
+//! | where messages are kept | [`store`] |
 
+pub mod chain;
 pub mod frames;
 pub mod id;
 pub mod policy;
+pub mod store;
 
 pub use id::{ChainHash, Cid, DeviceId, GroupId, Seq, UserName};

@@ -48,6 +48,7 @@ const ONE_USER: &[(&str, &str)] = &[
     ("rustls", "gx-identity"),
     ("tokio-rustls", "gx-identity"),
     ("russh", "gx-guest"),
+    ("rusqlite", "gx-chat"),
     ("bollard", "gx-plugin-docker"),
     ("podman-api", "gx-plugin-podman"),
 ];

@@ -1,0 +1,190 @@
+//! Opens the database, or makes it: nothing that is damaged, of a newer version or another program's is taken.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, Row};
+use rustix::fs::{FlockOperation, flock};
+
+use super::sqlite::of;
+use super::{Head, StoreError};
+use crate::id::{ChainHash, GroupId, Seq};
+
+/// How long a program that looks into the database from outside is waited for.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// The version of the tables.
+const VERSION: i64 = 1;
+
+const TABLES: &str = "
+CREATE TABLE grp (
+    name TEXT PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, ts INTEGER NOT NULL,
+    -- the hash of the last message, and of the one before the first
+    head BLOB NOT NULL, base BLOB NOT NULL, base_ts INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE msg (
+    grp TEXT NOT NULL, seq INTEGER NOT NULL, ts INTEGER NOT NULL, sender TEXT NOT NULL, cid TEXT NOT NULL,
+    text TEXT NOT NULL, h BLOB NOT NULL, PRIMARY KEY (grp, seq), UNIQUE (sender, cid)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE pos (
+    usr TEXT NOT NULL, device TEXT NOT NULL, grp TEXT NOT NULL, got INTEGER NOT NULL, rd INTEGER NOT NULL,
+    at INTEGER NOT NULL, PRIMARY KEY (usr, device, grp)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE usr (
+    name TEXT PRIMARY KEY, password TEXT, node TEXT, disabled INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE tok (
+    hash BLOB PRIMARY KEY, usr TEXT NOT NULL, device TEXT NOT NULL, ends INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX tok_usr ON tok (usr);
+";
+
+/// Takes the folder for this store, and makes it first.
+pub(super) fn lock(folder: &Path) -> Result<File, StoreError> {
+    let path = folder.display().to_string();
+    let failed = |source: std::io::Error| match source.kind() {
+        std::io::ErrorKind::StorageFull => StoreError::Full { path: path.clone() },
+        _ => StoreError::Failed { path: path.clone(), source: Box::new(source) },
+    };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(folder.join("lock")).map_err(failed)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(_) => Err(StoreError::Locked { path: folder.display().to_string() }),
+    }
+}
+
+/// Opens the database of messages, and makes its tables when it is new.
+pub(super) fn database(path: &Path) -> Result<Connection, StoreError> {
+    let mut db = connect(path).map_err(of(path))?;
+    let found: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(of(path))?;
+    match found {
+        VERSION => check(path, &db)?,
+        0 => make(&mut db).map_err(of(path))?,
+        _ => {
+            let path = path.display().to_string();
+            return Err(StoreError::Newer { path, found, known: VERSION });
+        }
+    }
+    Ok(db)
+}
+
+/// Connects to a database of which the process has the only connection that writes.
+pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    // Before SQLite does it with the rights of everything else; its other files have the same as this one.
+    let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    drop(made); // what is wrong SQLite says too
+    let db = Connection::open(path)?;
+    db.busy_timeout(PATIENCE)?;
+    // Takes effect only in a database without tables.
+    db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    db.pragma_update(None, "journal_mode", "WAL")?;
+    db.pragma_update(None, "synchronous", "FULL")?;
+    // What is deleted is overwritten where that takes no write of its own.
+    db.pragma_update(None, "secure_delete", "FAST")?;
+    db.pragma_update(None, "journal_size_limit", 4 << 20)?;
+    db.set_prepared_statement_cache_capacity(32);
+    Ok(db)
+}
+
+fn make(db: &mut Connection) -> rusqlite::Result<()> {
+    let making = db.transaction()?;
+    making.execute_batch(TABLES)?;
+    making.pragma_update(None, "user_version", VERSION)?;
+    making.commit()
+}
+
+fn check(path: &Path, db: &Connection) -> Result<(), StoreError> {
+    let told: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(of(path))?;
+    match told.as_str() {
+        "ok" => Ok(()),
+        _ => Err(StoreError::Damaged { path: path.display().to_string(), what: told }),
+    }
+}
+
+/// Returns what there is of each group, and checks that it is what the messages say.
+pub(super) fn heads(path: &Path, db: &Connection) -> Result<HashMap<GroupId, Head>, StoreError> {
+    let damaged = |what: String| StoreError::Damaged { path: path.display().to_string(), what };
+    let mut found = HashMap::new();
+    let mut select = db.prepare("SELECT name, first, last, head FROM grp").map_err(of(path))?;
+    let rows = select.query_map([], head).map_err(of(path))?;
+    for row in rows {
+        let (name, head) = row.map_err(of(path))?;
+        let group: GroupId = name.parse().map_err(|_| damaged(format!("{name:?} is no group")))?;
+        let (count, least, most): (i64, Option<i64>, Option<i64>) = db
+            .query_row("SELECT count(*), min(seq), max(seq) FROM msg WHERE grp = ?1", [&name], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
+            .map_err(of(path))?;
+        let (first, last) = (as_i64(head.first), as_i64(head.last));
+        let is_whole = match (least, most) {
+            (None, None) => first == last + 1,
+            (least, most) => {
+                (least, most) == (Some(first), Some(last))
+                    && count == last - first + 1
+                    && hash_of(db, &group, head.last).map_err(of(path))? == Some(head.hash)
+            }
+        };
+        if !is_whole {
+            return Err(damaged(format!("messages of {group} are missing")));
+        }
+        found.insert(group, head);
+    }
+    Ok(found)
+}
+
+fn head(row: &Row<'_>) -> rusqlite::Result<(String, Head)> {
+    Ok((row.get(0)?, Head { first: seq(row, 1)?, last: seq(row, 2)?, hash: hash(row, 3)? }))
+}
+
+/// Returns the hash of a message, if it is there.
+pub(super) fn hash_of(db: &Connection, group: &GroupId, at: Seq) -> rusqlite::Result<Option<ChainHash>> {
+    use rusqlite::OptionalExtension;
+    let mut select = db.prepare_cached("SELECT h FROM msg WHERE grp = ?1 AND seq = ?2")?;
+    select.query_row((group.as_str(), as_i64(at)), |row| hash(row, 0)).optional()
+}
+
+/// Returns the time of the last message of all.
+pub(super) fn last_time(db: &Connection) -> rusqlite::Result<u64> {
+    db.query_row("SELECT coalesce(max(ts), 0) FROM grp", [], |row| number(row, 0))
+}
+
+/// Returns a number as SQLite has it; ours are far below where the two part.
+pub(super) fn as_i64(seq: Seq) -> i64 {
+    i64::try_from(seq.get()).unwrap_or(i64::MAX)
+}
+
+/// Returns a time as SQLite has it.
+pub(super) fn time(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX)
+}
+
+pub(super) fn number(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
+    let number: i64 = row.get(at)?;
+    u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(at, number))
+}
+
+pub(super) fn seq(row: &Row<'_>, at: usize) -> rusqlite::Result<Seq> {
+    let number = number(row, at)?;
+    Seq::new(number).ok_or(rusqlite::Error::IntegralValueOutOfRange(at, time(number)))
+}
+
+pub(super) fn hash(row: &Row<'_>, at: usize) -> rusqlite::Result<ChainHash> {
+    Ok(ChainHash::from_bytes(row.get(at)?))
+}
+
+/// Returns a name; one that is none means that the database is damaged.
+pub(super) fn name<T>(row: &Row<'_>, at: usize) -> rusqlite::Result<T>
+where
+    T: std::str::FromStr,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    let text: String = row.get(at)?;
+    text.parse().map_err(|error: T::Err| {
+        rusqlite::Error::FromSqlConversionFailure(at, rusqlite::types::Type::Text, Box::new(error))
+    })
+}
