@@ -8,9 +8,11 @@
 //! | who may do what | [`policy`] |
 //! | that nothing was changed afterwards | [`chain`] |
 //! | where messages are kept | [`store`] |
+//! | the server's side, without a socket | [`hub`] |
 
 pub mod chain;
 pub mod frames;
+pub mod hub;
 pub mod id;
 pub mod policy;
 pub mod store;

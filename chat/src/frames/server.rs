@@ -102,6 +102,9 @@ pub enum ServerFrame {
     },
     /// Who has come and gone since the last one; at most one a second.
     Presence {
+        /// Whether these are all who are there, and not changes.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        all: bool,
         /// Who came, by group.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         on: BTreeMap<GroupId, BTreeSet<UserName>>,
