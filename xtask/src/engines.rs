@@ -119,6 +119,8 @@ impl Engines {
         let file = File::create(&log).doing(log.display())?;
         let copy = file.try_clone().doing(log.display())?;
         command.stdin(Stdio::null()).stdout(file).stderr(copy).process_group(0);
+        // What an engine's programs leave behind where they run (conmon: a file `oom`) is not to lie in a checkout.
+        command.current_dir(log.parent().unwrap_or(Path::new("/")));
         let process = command.spawn().doing(name)?;
         self.started.push(Started { name, process, log });
         let started = self.started.last_mut().expect("pushed above");
