@@ -60,20 +60,20 @@ impl Target {
     /// # Errors
     /// Any [`ClientError`].
     pub async fn ping(&self, peers: &Peers) -> Result<Millis, ClientError> {
-        let pinged = async {
-            let mut link = link(self.addresses(), self.node()).await?;
-            if link.node() == peers.own() {
-                self.forget_own(peers);
-                return Ok(Millis(0.0));
-            }
-            let latency = link.latency().await?;
-            self.introduce(peers, &mut link).await;
-            Ok((latency, link)).map(|(latency, link)| {
-                self.answered(peers, &link, latency);
-                latency
-            })
-        };
-        let result = pinged.await;
+        self.ping_over(None, peers).await.map(|(latency, _)| latency)
+    }
+
+    /// Measures the latency as [`ping`](Target::ping) does, on a connection that was kept from the last time, as long as
+    /// that is of use; returns the connection for the next time.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn ping_over(
+        &self,
+        kept: Option<PeerLink>,
+        peers: &Peers,
+    ) -> Result<(Millis, PeerLink), ClientError> {
+        let result = self.pinged(kept, peers).await;
         match &result {
             Ok(_) => {}
             // Who refuses is there.
@@ -81,6 +81,26 @@ impl Target {
             Err(_) => self.failed(peers),
         }
         result
+    }
+
+    async fn pinged(&self, kept: Option<PeerLink>, peers: &Peers) -> Result<(Millis, PeerLink), ClientError> {
+        if let Some(mut link) = kept.filter(PeerLink::is_open)
+            // One that the other end has closed meanwhile says nothing about that end.
+            && let Ok(latency) = link.latency().await
+        {
+            self.introduce(peers, &mut link).await;
+            self.answered(peers, &link, latency);
+            return Ok((latency, link));
+        }
+        let mut link = link(self.addresses(), self.node()).await?;
+        if link.node() == peers.own() {
+            self.forget_own(peers);
+            return Ok((Millis(0.0), link));
+        }
+        let latency = link.latency().await?;
+        self.introduce(peers, &mut link).await;
+        self.answered(peers, &link, latency);
+        Ok((latency, link))
     }
 
     /// Asks a server without a known key for what it says of itself.

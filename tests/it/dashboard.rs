@@ -44,10 +44,15 @@ impl Drop for Dashboard {
     }
 }
 
-/// Says whether a row of the table has all these texts.
+/// Says whether a row of the containers has all these texts.
 fn row(texts: &[&str]) -> String {
+    row_of("container-list", texts)
+}
+
+/// Says whether a row of a table has all these texts.
+fn row_of(list: &str, texts: &[&str]) -> String {
     format!(
-        "[...document.querySelectorAll('#container-list tr')].some((row) => \
+        "[...document.querySelectorAll('#{list} tr')].some((row) => \
          {}.every((text) => row.textContent.includes(text)))",
         json!(texts)
     )
@@ -159,4 +164,74 @@ fn it_fits_a_phone_is_used_by_keyboard_and_asks_nobody_else() {
     browser.until("nothing was asked of others", outside);
     drop(browser);
     dashboard.end();
+}
+
+#[test]
+fn peers_are_measured_while_somebody_looks_and_drawn_over_time() {
+    let (here, there) = (Surroundings::new(), Surroundings::new());
+    let host = there.serve();
+    let evil = "<img src=x onerror=\"document.title='owned'\"><b>";
+    let row = json!({ "IPV4": "127.0.0.1", "ServerPort": "9", "Name": evil });
+    std::fs::write(here.path("table.json"), json!({ "ip_address": [row] }).to_string()).expect("a file");
+    here.ok(&["peers", "import", "table.json"]);
+    here.ok(&["peers", "add", &host.address]);
+    eventually("it says what it is", || {
+        here.ok(&["peers", "update", "--hops", "0"]);
+        here.json(&["peers", "list"])["peers"][0]["record"]["cpus"].as_u64()
+    });
+    here.ok(&["peers", "update", "--hops", "0", "--measure", "metered"]);
+    let dashboard = Dashboard::open(here.command(&["--json", "ui", "--no-open"]));
+    let mut browser = Browser::open(&dashboard.url);
+    let peer = |texts: &[&str]| row_of("peer-list", texts);
+    browser.until("the peer is there", &peer(&[&host.address, "ms", "Mbit/s", "CPUs", "live"]));
+    let drawn = "document.querySelector('#peer-list .line')?.getAttribute('d').includes('L') ?? false";
+    browser.until("its latency is drawn once there are two", drawn);
+    let bars = |count| format!("document.querySelectorAll('#peer-list rect.down').length === {count}");
+    browser.until("what was measured is drawn", &bars(1));
+
+    // What somebody else named is text, and who does not answer says so.
+    browser.until("a name is text", &peer(&[evil, "127.0.0.1:9", "unverified"]));
+    browser.until("nothing of it was run", "document.title === 'gx' && document.images.length === 0");
+    browser.until("who is silent is stale", &peer(&["127.0.0.1:9", "stale"]));
+
+    let fits = "document.documentElement.scrollWidth <= document.documentElement.clientWidth";
+    browser.until("nothing is wider than the window", fits);
+    // Measured again by somebody else, while the page is open: nobody reloads it.
+    here.ok(&["peers", "update", "--hops", "0", "--measure", "metered"]);
+    browser.until("the second measurement is drawn", &bars(2));
+    browser.until("all of it is seen", "(document.getElementById('peers').scrollIntoView(), true)");
+    browser.screenshot(&artifact("dashboard-peers.png"));
+
+    // By the keyboard alone: to the first chart, which is shown large, and sorted by a heading.
+    eventually("the keyboard reaches a chart", || {
+        browser.tab();
+        let focused = "document.activeElement.getAttribute('aria-label') ?? ''";
+        browser.holds(&format!("({focused}).startsWith('Latency of')")).then_some(())
+    });
+    browser.enter();
+    browser.until("it is shown large", "document.getElementById('charts').open");
+    let words = "document.getElementById('charts-latency-text').textContent";
+    browser.until("and told in words", &format!("/ms now, .* to .* in /.test({words})"));
+    browser.screenshot(&artifact("dashboard-peer.png"));
+    browser.enter();
+    browser.until("it closes", "!document.getElementById('charts').open");
+    let heading =
+        "[...document.querySelectorAll('#peers th button')].find((b) => b.textContent === 'Address')";
+    browser.until("it is sorted", &format!("{heading}.click() ?? true"));
+    let first = "document.querySelector('#peer-list tr').cells[1].textContent";
+    let least = format!(
+        "[...document.querySelectorAll('#peer-list tr')].every((row) => {first} <= row.cells[1].textContent)"
+    );
+    browser.until("by the address", &least);
+    browser.until("which is told", &format!("{heading}.parentElement.ariaSort === 'ascending'"));
+
+    browser.looks_like(360, 780, "dark");
+    browser.until("nothing is wider than a phone", fits);
+    browser.until("it is seen", "(document.getElementById('peers').scrollIntoView(), true)");
+    browser.screenshot(&artifact("dashboard-peers-dark.png"));
+    drop(browser);
+    dashboard.end();
+    // What was measured is in the table.
+    let seen = here.json(&["peers", "list"])["peers"][0]["seen"].clone();
+    assert!(seen["latency_ms"].is_number() && seen["download_bps"].is_number(), "{seen}");
 }

@@ -1,6 +1,7 @@
 // A card for each machine: what it is, how busy it is, and what it has given.
 
 import { at, bytes, list, make, say } from "./dom.js";
+import { has, knownOf, milliseconds } from "./peers.js";
 
 export function show(machines) {
   list(at("machine-list"), machines, (machine) => machine.key, create, update);
@@ -27,13 +28,16 @@ function update(card, machine) {
   state.classList.toggle("bad", now.state === "away");
   say(why, now.state === "away" ? [now.message, now.hint].filter(Boolean).join(" · ") : "");
   card.title = machine.node ? `node ${machine.node}` : "";
+  const known = knownOf(machine.node);
+  const distance = known?.seen.latency_ms == null ? "" : milliseconds(known.seen.latency_ms);
   if (!here) {
-    if (!about.textContent) say(about, machine.address ?? "");
+    // What it last said of itself, and where it was.
+    if (!about.textContent || known) say(about, [known?.addresses[0] ?? machine.address, has(known?.record)].filter(Boolean).join(" · "));
     return;
   }
   const specs = now.specs;
   const { cpu = {}, memory = {}, disk = {}, load = [0], totals = {} } = specs;
-  say(about, [specs.hostname, specs.platform, cpu.model, `${cpu.threads} CPUs`, `gx ${specs.version}`].filter(Boolean).join(" · "));
+  say(about, [specs.hostname, specs.platform, cpu.model, `${cpu.threads} CPUs`, `gx ${specs.version}`, distance && `${distance} away`].filter(Boolean).join(" · "));
   const used = (space) => [space.total_bytes - space.free_bytes, space.total_bytes];
   list(meters, [
     { name: "CPU", of: [load[0], cpu.threads || 1], text: load[0].toFixed(2) },

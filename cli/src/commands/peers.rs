@@ -18,7 +18,7 @@ mod throughput;
 mod update;
 
 pub(crate) use best::{choose, ranked};
-pub(crate) use list::needs;
+pub(crate) use list::{ListArgs, Listed, needs};
 
 const EXAMPLES: &str = "\
 Examples:

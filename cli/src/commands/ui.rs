@@ -7,15 +7,17 @@ use clap::Args;
 use gx_server::page::Page;
 
 use super::Context;
-use crate::browser;
 use crate::error::Result;
 use crate::target::BEST;
+use crate::{browser, peers as table};
 use fleet::Fleet;
 use site::Dashboard;
 
 mod files;
 mod fleet;
+mod history;
 mod live;
+mod peers;
 mod site;
 
 const EXAMPLES: &str = "\
@@ -42,7 +44,8 @@ pub(crate) async fn run(args: UiArgs, context: &Context<'_>) -> Result {
         // A host that is met for the first time here is told before it is shown.
         context.target().await?;
     }
-    let fleet = Arc::new(Fleet::of(settings, context.environment.clone())?);
+    let watched = Arc::new(peers::Watched::new(table::open(&settings, context.out)?, settings.clone()));
+    let fleet = Arc::new(Fleet::of(settings, context.environment.clone(), watched.clone())?);
     let page = Page::listen().await?;
     let opened = browser::Opened { url: page.url() };
     context.out.item(&opened)?;
@@ -50,7 +53,13 @@ pub(crate) async fn run(args: UiArgs, context: &Context<'_>) -> Result {
         browser::open(&context.environment, &opened.url, context.out);
     }
     let ending = fleet.clone();
-    context.at_end(async move { ending.close().await });
-    page.serve(Dashboard::new(fleet), std::future::pending()).await;
-    Ok(())
+    let measured = watched.clone();
+    context.at_end(async move {
+        ending.close().await;
+        measured.save().await;
+    });
+    tokio::select! {
+        () = page.serve(Dashboard::new(fleet), std::future::pending()) => Ok(()),
+        never = watched.keep() => match never {},
+    }
 }

@@ -79,15 +79,15 @@ pub(super) fn run(args: ListArgs, context: &Context<'_>) -> Result {
 
 /// Servers in an order.
 #[derive(Debug, Serialize)]
-pub(super) struct Listed {
-    pub(super) peers: Vec<PeerInfo>,
+pub(crate) struct Listed {
+    pub(crate) peers: Vec<PeerInfo>,
     /// How many are left out as they have not answered for long, or are in quarantine.
-    pub(super) hidden: usize,
+    pub(crate) hidden: usize,
 }
 
 impl Listed {
     /// Puts servers in the order that is asked for.
-    pub(super) fn new(infos: Vec<PeerInfo>, args: &ListArgs) -> Self {
+    pub(crate) fn new(infos: Vec<PeerInfo>, args: &ListArgs) -> Self {
         let all = infos.len();
         let shown = |info: &PeerInfo| args.all || (info.state < Freshness::Hidden && !info.quarantined);
         let infos: Vec<PeerInfo> = infos.into_iter().filter(shown).collect();

@@ -8,8 +8,9 @@ macro_rules! files {
     };
 }
 
-static FILES: [File; 8] = files![
+static FILES: [File; 10] = files![
     "actions.js",
+    "chart.js",
     "containers.js",
     "dom.js",
     "icon.svg",
@@ -17,6 +18,7 @@ static FILES: [File; 8] = files![
     "machines.js",
     "page.css",
     "page.js",
+    "peers.js",
 ];
 
 /// Returns the file at a path; the empty path is the page.

@@ -1,4 +1,4 @@
-//! The machines of the dashboard: this one, the hosts that were joined, and the one that `--on` names.
+//! The machines of the dashboard: this one, the hosts that were joined, and the one that `--on` names; and the peers.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use gx_core::NodeId;
 use tokio::sync::OnceCell;
 
+use super::peers::Watched;
 use crate::cli::{Environment, Globals};
 use crate::error::Result;
 use crate::hosts::Hosts;
@@ -26,8 +27,10 @@ pub(super) struct Machine {
     target: OnceCell<Target>,
 }
 
-/// All machines.
+/// All machines, and all peers.
 pub(super) struct Fleet {
+    /// The table of servers, as it is measured.
+    pub(super) watched: Arc<Watched>,
     settings: Settings,
     environment: Environment,
     /// By what `--on` takes for it. Machines are added and never taken away, so that their keys stay.
@@ -36,8 +39,8 @@ pub(super) struct Fleet {
 
 impl Fleet {
     /// Finds the machines.
-    pub(super) fn of(settings: Settings, environment: Environment) -> Result<Self> {
-        let fleet = Self { settings, environment, machines: Mutex::default() };
+    pub(super) fn of(settings: Settings, environment: Environment, watched: Arc<Watched>) -> Result<Self> {
+        let fleet = Self { watched, settings, environment, machines: Mutex::default() };
         fleet.all()?;
         Ok(fleet)
     }

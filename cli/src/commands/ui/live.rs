@@ -1,5 +1,5 @@
-//! What the page is told of a machine while somebody looks at it: containers when an engine says that something happened,
-//! figures every few seconds. Nobody is asked anything for a page that is not open.
+//! What the page is told while somebody looks at it: of a machine its containers, when an engine says that something
+//! happened, and its figures every few seconds; and of the peers. Nobody is asked anything for a page that is not open.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use gx_core::api::{ContainerList, ServerSpecs};
 use gx_core::stream::{Items, pipe};
 use serde::Serialize;
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::fleet::{Fleet, Machine};
@@ -57,7 +57,7 @@ impl Machine {
     }
 }
 
-/// Tells of all machines until nobody reads it any more.
+/// Tells of all machines and peers until nobody reads it any more.
 ///
 /// # Errors
 /// When the list of hosts cannot be read.
@@ -72,7 +72,22 @@ pub(super) fn tell(fleet: &Arc<Fleet>) -> Result<mpsc::Receiver<Value>> {
             }
         });
     }
+    tokio::spawn(pass_on(fleet.watched.subscribe(), sender));
     Ok(told)
+}
+
+/// Passes on what is told of the peers; what a slow page has missed is in what comes next.
+async fn pass_on(mut peers: watch::Receiver<Value>, sender: mpsc::Sender<Value>) {
+    loop {
+        let now = peers.borrow_and_update().clone();
+        if !now.is_null() && sender.send(now).await.is_err() {
+            return;
+        }
+        tokio::select! {
+            () = sender.closed() => return,
+            changed = peers.changed() => if changed.is_err() { return },
+        }
+    }
 }
 
 async fn keep_telling(fleet: &Fleet, machine: &Machine, sender: &mpsc::Sender<Value>) {
