@@ -88,7 +88,7 @@ pub struct Globals {
     /// Reads this configuration file and no other
     #[arg(long, global = true, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub config: Option<PathBuf>,
-    /// Acts there: `local`, a joined host by its name, an address as [NODEID@]HOST[:PORT], or for create `best`
+    /// Acts there: `local`, a joined host by its name, a server of `gx peers` by its id, an address as [NODEID@]HOST[:PORT], or for create `best`
     #[arg(long, global = true, value_name = "WHERE")]
     pub on: Option<String>,
     /// Prints JSON, one object per line for streams; errors too

@@ -1,14 +1,17 @@
 //! The table of servers as commands use it: opened, looked into by what people write, and told as they read it.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
-use gx_core::peers::{Candidate, Freshness, PeerRecord, PeerTable};
-use gx_core::{Address, NodeId, Timestamp};
+use gx_core::peers::{Candidate, Freshness, PeerRecord, PeerTable, TableLimits};
+use gx_core::{Address, Endpoint, NodeId, Timestamp};
+use gx_peers::dial::Target;
+use gx_peers::seed::look_up;
 use gx_peers::{Opened, Peers, SetAside};
 use serde::Serialize;
 
-use crate::error::{CliError, Result};
+use crate::error::{CliError, Kind, Result};
 use crate::hosts::Hosts;
 use crate::output::Out;
 use crate::road;
@@ -16,6 +19,8 @@ use crate::settings::Settings;
 
 /// The shortest beginning of a node id that stands for it.
 const SHORTEST_ID: usize = 4;
+/// As much of it as tables show.
+const SHOWN_ID: usize = 10;
 
 /// Opens the table. People are told of a file that is damaged.
 pub(crate) fn open(settings: &Settings, out: &Out) -> Result<Arc<Peers>> {
@@ -111,6 +116,71 @@ fn unknown(table: &PeerTable, reference: &str) -> CliError {
     }
 }
 
+/// Returns the node that `--on` means, and where it is, where it names one of the table: by its id, or by as much of its
+/// beginning as tables show. What others call a server names nobody: they call it what they like.
+pub(crate) fn locate(reference: &str, data: &Path, out: &Out) -> Result<Option<(NodeId, Vec<Endpoint>)>> {
+    let whole = reference.parse::<NodeId>().ok();
+    let may_begin = reference.len() >= SHOWN_ID
+        && reference.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7'));
+    if whole.is_none() && !may_begin {
+        return Ok(None);
+    }
+    let limits = TableLimits { capacity: TableLimits::MAX_CAPACITY, ..TableLimits::default() };
+    let Opened { peers, set_aside } = Peers::open(data, &road::own_key(data)?, limits)?;
+    tell(set_aside, out);
+    peers.with(|table| located(table, whole, reference))
+}
+
+fn located(
+    table: &PeerTable,
+    whole: Option<NodeId>,
+    reference: &str,
+) -> Result<Option<(NodeId, Vec<Endpoint>)>> {
+    let node = match whole {
+        Some(node) if table.get(node).is_some() => Some(node),
+        Some(node) => {
+            return Err(CliError::failed(format!("the node {node} is not known here"))
+                .hint("NODEID@HOST says where it is; `gx peers` lists those that are known"));
+        }
+        None => match find_in(table, reference) {
+            Ok(PeerKey::Node(node)) => Some(node),
+            Ok(PeerKey::Address(_)) => None,
+            // Several; or none, and then it may be the name of a machine.
+            Err(error) if error.kind == Kind::Usage => return Err(error),
+            Err(_) => None,
+        },
+    };
+    let Some(node) = node else { return Ok(None) };
+    let addresses: Vec<Endpoint> =
+        table.get(node).into_iter().flat_map(|entry| entry.addresses()).map(Endpoint::from).collect();
+    if addresses.is_empty() {
+        return Err(CliError::new(Kind::Unreachable, format!("nobody says where the node {node} is now"))
+            .hint("`gx peers update` asks those that are known"));
+    }
+    Ok(Some((node, addresses)))
+}
+
+/// Sees to it that a node is in the table that has just proved who it is at an address: one that is not is asked what it
+/// says of itself. Returns whether it is there now.
+pub(crate) async fn meet(peers: &Peers, node: NodeId, at: &Endpoint) -> bool {
+    let known = || peers.with(|table| table.get(node).is_some());
+    if node == peers.own() {
+        return false; // nobody measures himself
+    }
+    if known() {
+        return true;
+    }
+    for address in look_up(at).await {
+        if let Err(error) = Target::Address(address, Some(node)).ping(peers).await {
+            tracing::debug!(%error, "it does not say what it is");
+        }
+        if known() {
+            return true;
+        }
+    }
+    false
+}
+
 /// A server as it is told.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct PeerInfo {
@@ -189,4 +259,47 @@ pub(crate) fn infos(peers: &Peers, settings: &Settings) -> Result<Vec<PeerInfo>>
         });
         nodes.chain(rows).collect()
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gx_core::peers::Source;
+
+    fn table(addresses: &[SocketAddr]) -> (PeerTable, NodeId) {
+        let data = tempfile::tempdir().unwrap();
+        let key = gx_identity::open(data.path()).unwrap();
+        let record = PeerRecord {
+            addresses: addresses.to_vec(),
+            ..PeerRecord::new(key.id(), 1, now(), PeerRecord::LEASE)
+        };
+        let signed = record.sign(|message| key.sign(message)).unwrap();
+        let mut table = PeerTable::new(TableLimits::default(), None);
+        table.insert(signed.verify(&gx_identity::verify, now()).unwrap(), Source::Own, now()).unwrap();
+        table.insert_legacy(([192, 168, 1, 9], 7467).into(), "workstation", Source::Own, now()).unwrap();
+        (table, key.id())
+    }
+
+    #[test]
+    fn a_node_is_found_by_its_id_or_what_tables_show_of_it() {
+        let address: SocketAddr = ([192, 168, 1, 7], 7467).into();
+        let (table, node) = table(&[address]);
+        let found = Some((node, vec![Endpoint::from(address)]));
+        assert_eq!(located(&table, Some(node), "").unwrap(), found);
+        assert_eq!(located(&table, None, &node.short()).unwrap(), found);
+        // What a row without a key is called is nobody's name.
+        assert_eq!(located(&table, None, "workstation").unwrap(), None);
+        let other = NodeId::from_bytes([1; 32]);
+        assert!(!located(&table, Some(other), "").unwrap_err().hints.is_empty());
+    }
+
+    #[test]
+    fn only_what_looks_like_an_id_is_looked_for() {
+        let data = tempfile::tempdir().unwrap();
+        let out = Out::new(&crate::cli::Globals::default());
+        for reference in ["lab", "192.168.1.7", "box.example:7467", "workstation1", "[::1]:7467"] {
+            assert_eq!(locate(reference, data.path(), &out).unwrap(), None, "{reference}");
+        }
+        assert!(!data.path().join("node.key").exists(), "nothing was opened for it");
+    }
 }

@@ -1,4 +1,4 @@
-//! The road to a host: by its name or its address, as the node with this key. What has changed since, a key of either
+//! The road to a host: by its name, its address, or its id in the table of servers, as the node with this key. What has changed since, a key of either
 //! side, is followed where both keys have signed it.
 
 use std::path::Path;
@@ -16,16 +16,25 @@ use tokio::net::TcpStream;
 use crate::error::{CliError, Result};
 use crate::hosts::{Host, Hosts};
 use crate::output::Out;
+use crate::peers;
 
 /// How long an address may take before another is good enough.
 const CONNECT: Duration = Duration::from_secs(3);
 
-/// Opens a client of a host that was joined, or of one at an address. People are told of what is new.
+/// Opens a client of a host that was joined, of one in the table, or of one at an address. People are told of what is new.
 pub(crate) async fn open(on: &str, data: &Path, out: &Out) -> Result<Client> {
     if let Some(host) = Hosts::of(data).find(on)? {
         return open_joined(&host, data, out).await;
     }
-    let address: Address = on.parse().map_err(|error| unknown(on, data, error))?;
+    let parsed = on.parse::<Address>();
+    // Whom this node has met under that name it goes on meaning by it.
+    let met = |endpoint: &Endpoint| KnownHosts::of(data).at(endpoint).is_ok_and(|node| node.is_some());
+    if !matches!(&parsed, Ok(Address::Bare(endpoint)) if met(endpoint))
+        && let Some((node, addresses)) = peers::locate(on, data, out)?
+    {
+        return Ok(Client::to_node(&nearest(&addresses).await, node, &own_key(data)?));
+    }
+    let address = parsed.map_err(|error| unknown(on, data, error))?;
     if let Address::Plain(endpoint) = &address {
         return Ok(Client::plain(endpoint)); // nobody is asked for a key
     }

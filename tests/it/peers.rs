@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Host, IMAGE, Removed, Surroundings, eventually, signal, unique};
+use crate::support::{Host, IMAGE, Removed, Surroundings, eventually, run, signal, unique};
 
 /// A server that exchanges its table often, and knows these.
 fn server(seeds: &[&str], more: &str) -> Surroundings {
@@ -30,6 +30,11 @@ fn ids<'a>(peers: impl IntoIterator<Item = &'a Value>) -> BTreeSet<String> {
 
 fn in_state<'a>(peers: &'a [Value], state: &str) -> Vec<&'a Value> {
     peers.iter().filter(|peer| peer["state"] == state).collect()
+}
+
+/// Returns where servers are.
+fn places(peers: &[Value]) -> BTreeSet<String> {
+    peers.iter().map(|peer| peer["addresses"][0].to_string()).collect()
 }
 
 /// Starts servers each of which knows the one before.
@@ -135,6 +140,21 @@ fn eight_programs_on_one_table_lose_nothing_and_a_killed_one_harms_nothing() {
         let _ = writer.wait();
         let peers = table(&here);
         assert!(peers.len() >= 32, "{}", peers.len());
+    }
+    // Killed by the kernel at a certain byte of the file, which is some at its beginning, its middle and its end.
+    let whole = std::fs::metadata(here.data().join("peers.json")).expect("the table is there").len();
+    let before = places(&table(&here));
+    for at in (0..whole).step_by(usize::try_from(whole / 16).expect("a short file")).chain([whole - 1]) {
+        let add = here.command(&["peers", "add", "--offline", "127.0.0.1:3000"]);
+        let mut limited = std::process::Command::new("prlimit");
+        limited.arg(format!("--fsize={at}")).arg("--core=0").arg(add.get_program()).args(add.get_args());
+        add.get_envs().for_each(|(name, value)| match value {
+            Some(value) => drop(limited.env(name, value)),
+            None => drop(limited.env_remove(name)),
+        });
+        let ended = run(limited);
+        assert_eq!(ended.code, 128 + 25, "SIGXFSZ at byte {at}: {ended:?}");
+        assert_eq!(places(&table(&here)), before, "killed at byte {at}");
     }
     // One that is damaged is set aside, and named.
     let file = here.data().join("peers.json");
@@ -248,4 +268,90 @@ fn ctrl_c_keeps_what_was_learned() {
     let ended = updating.wait().expect("its end can be waited for");
     assert_eq!(ended.code(), Some(130));
     assert_eq!(ids(&table(&client)), BTreeSet::from([host.node.clone()]));
+}
+
+#[test]
+fn servers_are_known_and_measured_over_ipv6() {
+    let first = server(&[], "");
+    let first_host = first.serve_at("[::1]:0");
+    let second = server(&[&first_host.address], "");
+    let second_host = second.serve_at("[::1]:0");
+    let client = Surroundings::new();
+    client.ok(&["peers", "add", &first_host.address]);
+    let both = BTreeSet::from([first_host.node.clone(), second_host.node.clone()]);
+    eventually("both are known and live", || {
+        let updated = client.json(&["peers", "update"]);
+        (ids(in_state(updated["peers"].as_array()?, "live")) == both).then_some(())
+    });
+    let measured = client.json(&["peers", "update", "--hops", "0", "--measure", "metered"]);
+    for peer in measured["peers"].as_array().expect("a list") {
+        assert!(peer["addresses"][0].as_str().expect("an address").starts_with("[::1]:"), "{peer}");
+        assert!(peer["seen"]["download_bps"].as_f64().expect("it was measured") > 1e6, "{peer}");
+        assert!(peer["seen"]["upload_bps"].as_f64().expect("it was measured") > 1e6, "{peer}");
+    }
+}
+
+#[test]
+fn what_is_measured_or_joined_is_in_the_table_and_the_table_leads_there() {
+    let there = server(&[], "");
+    let host = there.serve();
+    eventually("the host says what it is", || {
+        let asked = Surroundings::new();
+        asked.ok(&["peers", "add", &host.address]);
+        (ids(&table(&asked)) == BTreeSet::from([host.node.clone()])).then_some(())
+    });
+    // By measuring it.
+    let here = Surroundings::new();
+    let report = here.json(&["peers", "measure", "--metered", &host.address]);
+    let listed = table(&here);
+    assert_eq!(ids(in_state(&listed, "live")), BTreeSet::from([host.node.clone()]), "{listed:?}");
+    let seen = &listed[0]["seen"];
+    for figure in ["download_bps", "upload_bps"] {
+        assert_eq!(seen[figure], report[figure], "{seen}");
+    }
+    assert_eq!(seen["latency_ms"], report["latency_ms"]["median"], "{seen}");
+    assert!(here.ok(&["peers", "best"]).contains("Mbit/s"), "the best is told with what was measured");
+    // Pings alone leave the figures of the throughput as they are.
+    here.ok(&["peers", "measure", "--no-download", "--no-upload", &host.address]);
+    let again = table(&here);
+    assert_eq!(
+        (&again[0]["seen"]["download_bps"], &again[0]["seen"]["measured_at"]),
+        (&seen["download_bps"], &seen["measured_at"])
+    );
+
+    // By its id, whole or as lists show it, and what is no id is a name as before.
+    let short = &host.node[..10];
+    for on in [&*host.node, short] {
+        assert_eq!(here.json(&["--on", on, "specs"])["node_id"], json!(host.node), "{on}");
+    }
+    let unknown = here.gx(&["--on", &"a".repeat(52), "specs"]);
+    assert!(unknown.code == 1 && unknown.stderr.contains("is not known here"), "{unknown:?}");
+    assert_eq!(here.gx(&["--on", "nowhere.invalid", "specs"]).code, 3);
+
+    // By joining it: it is there at once, and stays.
+    let ann = Surroundings::new();
+    ann.ok(&["join", "--name", "lab", there.ok(&["invite", "--address", &host.address]).trim()]);
+    let joined = table(&ann);
+    assert_eq!((&joined[0]["node_id"], &joined[0]["name"]), (&json!(host.node), &json!("lab")), "{joined:?}");
+    assert_eq!((&joined[0]["pinned"], &joined[0]["state"]), (&json!(true), &json!("live")), "{joined:?}");
+    assert_eq!(ann.json(&["--on", short, "id"])["role"], "member");
+}
+
+#[test]
+fn measuring_many_ends_with_its_bytes() {
+    let network = chain(3);
+    let client = Surroundings::new();
+    client.ok(&["peers", "add", &network[2].1.address]);
+    eventually("all are known", || {
+        let updated = client.json(&["peers", "update", "--hops", "3"]);
+        (in_state(updated["peers"].as_array()?, "live").len() == 3).then_some(())
+    });
+    let ended = client.gx(&["peers", "update", "--hops", "0", "--measure", "metered", "--max-bytes", "4MB"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.stderr.contains("are not measured") && ended.stderr.contains("--max-bytes"), "{ended:?}");
+    let figures = table(&client).iter().filter(|peer| peer["seen"]["download_bps"].is_number()).count();
+    assert!((1..3).contains(&figures), "{figures}");
+    // The next one goes on with those that have no figure.
+    client.ok(&["peers", "update", "--hops", "0", "--measure", "metered"]);
+    assert!(table(&client).iter().all(|peer| peer["seen"]["download_bps"].is_number()));
 }

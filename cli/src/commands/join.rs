@@ -15,7 +15,7 @@ use super::{Context, allowance};
 use crate::error::{CliError, Result};
 use crate::hosts::{Host, Hosts};
 use crate::output::{Pairs, Show, View, human};
-use crate::road;
+use crate::{peers, road};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -61,6 +61,9 @@ pub(crate) async fn run(args: JoinArgs, context: &Context<'_>) -> Result {
         knows: key.id(),
     };
     let host = Hosts::of(&data).put(host)?;
+    if let Err(error) = note_in_table(&ticket, &address, context).await {
+        context.out.warn(&error.message, error.hints.first().map(String::as_str));
+    }
     context.out.show(&Joined { host: host.name.clone(), address, whoami: me })?;
     context.out.note(&format!("use it: gx create --on {} debian:bookworm", host.name));
     Ok(())
@@ -130,6 +133,15 @@ fn pin(ticket: &Ticket, answered: &Endpoint, context: &Context<'_>, known: &Know
         }
     }
     Ok(())
+}
+
+/// Takes the host into the table of servers, and keeps it there.
+async fn note_in_table(ticket: &Ticket, at: &Endpoint, context: &Context<'_>) -> Result {
+    let peers = peers::open(&context.settings()?, context.out)?;
+    // One that says nothing of itself is asked again by `gx peers update`, as all that were joined are.
+    peers::meet(&peers, ticket.host, at).await;
+    peers.change(|table| table.pin(ticket.host));
+    peers::save(&peers, context.out)
 }
 
 /// Returns what a host calls itself, as far as that is a name; else the beginning of its id.

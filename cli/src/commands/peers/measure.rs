@@ -9,13 +9,16 @@ use clap::{ArgGroup, Args};
 use clap_complete::ArgValueCandidates;
 use gx_client::{Client, ClientError};
 use gx_core::measurement::{Direction, PeerReport, Scope, Target as Measured, Thoroughness, measure_peer};
-use gx_core::{ErrorCode, NodeId, PluginName, RuntimeError};
+use gx_core::secret::Secret;
+use gx_core::{Endpoint, ErrorCode, NodeId, PluginName, RuntimeError};
 use serde::Serialize;
 
 use crate::commands::{Context, completions};
 use crate::error::{CliError, Kind, Result};
-use crate::road;
+use crate::output::Out;
+use crate::settings::Settings;
 use crate::target::LOCAL;
+use crate::{peers, road};
 
 /// How long a host may take to say that it may be measured.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -28,14 +31,15 @@ Examples:
   gx peers measure --json lab | jq .download_bps
 
 A figure that ended because its bytes were used up is a lower bound. Where bytes cost nothing, --full is surer. \
-Pings alone: --no-download --no-upload.";
+Pings alone: --no-download --no-upload. \
+What was measured is in the table from then on: `gx peers`, `gx peers best`.";
 
 /// What `gx peers measure` takes.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 #[command(group = ArgGroup::new("way").args(["quick", "full", "metered"]))]
 pub struct MeasureArgs {
-    /// The host: the name or id of one that was joined, or an address as [NODEID@]HOST[:PORT]; without it what --on says
+    /// The host: the name of one that was joined, an id, or an address as [NODEID@]HOST[:PORT]; without it what --on says
     #[arg(value_name = "PEER", add = ArgValueCandidates::new(completions::hosts))]
     pub peer: Option<String>,
     /// About a second each way and at most 100 MB, which is the default
@@ -105,6 +109,11 @@ pub(crate) async fn run(args: MeasureArgs, context: &Context<'_>) -> Result {
     let measured = measure_peer(&*measurement, &target, &args.scope(), |step| drawn.step(&step)).await;
     drop(drawn);
     let report = measured.map_err(|error| failed(peer, error))?;
+    if let (Some(node), Ok(at)) = (client.node(), client.address().parse())
+        && let Err(error) = note(node, &at, &report, &settings, context.out).await
+    {
+        context.out.warn(&error.message, error.hints.first().map(String::as_str));
+    }
     let missing = report.missing().map(|(direction, error)| unmeasured(direction, error.clone()));
     context.out.show(&Measurement {
         peer: peer.to_owned(),
@@ -114,6 +123,24 @@ pub(crate) async fn run(args: MeasureArgs, context: &Context<'_>) -> Result {
         report,
     })?;
     missing.map_or(Ok(()), Err)
+}
+
+/// Notes in the table of servers what was measured.
+async fn note(node: NodeId, at: &Endpoint, report: &PeerReport, settings: &Settings, out: &Out) -> Result {
+    let peers = peers::open(settings, out)?;
+    if !peers::meet(&peers, node, at).await {
+        // It does not show what it says of itself; `gx peers add` keeps it by its address.
+        return Ok(());
+    }
+    peers.change(|table| {
+        table.observe(node, |seen| {
+            seen.answered(Some(report.latency_ms.median), peers::now());
+            if report.download_bps.or(report.upload_bps).is_some() {
+                seen.measured(report.download_bps, report.upload_bps, peers::now());
+            }
+        })
+    });
+    peers::save(&peers, out)
 }
 
 /// Returns who is meant: the argument, else what is configured.
@@ -132,26 +159,30 @@ fn named<'a>(peer: Option<&'a str>, on: Option<&str>, configured: &'a str) -> Re
 /// Returns whom the plugin is to measure. It has no key of this node, but the host's word that it measures for it.
 async fn target(client: &Client) -> Result<Measured> {
     let (address, node_id) = (client.address().to_owned(), client.node());
+    Ok(Measured { address, node_id, plain: node_id.is_none(), token: token(client).await? })
+}
+
+/// Asks a host for the token by which a plugin without a key measures for this node.
+pub(super) async fn token(client: &Client) -> Result<Option<Secret>> {
     let told = tokio::time::timeout(PATIENCE, client.speedtest_token()).await;
     let told = told.map_err(|_| {
-        let silent = format!("{address} did not answer within {} s", PATIENCE.as_secs());
+        let silent = format!("{} did not answer within {} s", client.address(), PATIENCE.as_secs());
         CliError::new(Kind::Unreachable, silent)
             .hint("is it a gx host, and is it well? `gx specs` asks it for less")
     })?;
-    let token = match told {
-        Ok(told) => Some(told.token),
+    match told {
+        Ok(told) => Ok(Some(told.token)),
         // To a host that has no tokens everybody who measures is a stranger.
-        Err(ClientError::Host(error)) if no_tokens(error.code) => None,
-        Err(error) => return Err(error.into()),
-    };
-    Ok(Measured { address, node_id, plain: node_id.is_none(), token })
+        Err(ClientError::Host(error)) if no_tokens(error.code) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn no_tokens(code: ErrorCode) -> bool {
     matches!(code, ErrorCode::NotFound | ErrorCode::Unsupported | ErrorCode::PermissionDenied)
 }
 
-fn bundled() -> PluginName {
+pub(super) fn bundled() -> PluginName {
     "speedtest".parse().expect("it is a plugin's name")
 }
 

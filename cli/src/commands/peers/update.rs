@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use gx_core::runtime::Progress as Step;
-use gx_core::units::Span;
+use gx_core::units::{Size, Span};
 use gx_core::{Endpoint, NodeId};
 use gx_peers::seed::seed;
 use gx_peers::update::{Options, Progress, Updated, update};
@@ -25,6 +25,7 @@ Examples:
   gx peers update                  measures all, and asks three times which others there are
   gx peers update --hops 0         measures those that are known
   gx peers update --measure quick  how fast the ten best are, too
+  gx peers update --measure metered --max-bytes 50MB
   gx peers update --sort latency --json
 
 Ctrl-C keeps what was learned.";
@@ -45,6 +46,9 @@ pub struct UpdateArgs {
     /// How closely to measure the throughput of the ten best
     #[arg(long, value_name = "HOW", default_value = "none")]
     pub measure: Measure,
+    /// How many bytes these measurements may move in all; without it 1 GB, 2.5 GB for full, 100 MB for metered
+    #[arg(long, value_name = "SIZE", requires = "measure")]
+    pub max_bytes: Option<Size>,
     /// How to list them
     #[command(flatten)]
     pub list: ListArgs,
@@ -82,7 +86,7 @@ pub(super) async fn run(args: UpdateArgs, context: &Context<'_>) -> Result {
             peers::infos(&peers, &settings)?,
             &ListArgs { sort: None, reverse: false, ..args.list.clone() },
         );
-        throughput::measure(&peers, &best.peers, args.measure, context).await?;
+        throughput::measure(&peers, &best.peers, args.measure, args.max_bytes, context).await?;
         peers::save(&peers, context.out)?;
     }
     let listed = Listed::new(peers::infos(&peers, &settings)?, &args.list);
