@@ -8,12 +8,14 @@
 //! | reaching servers, how far they are | [`dial`] |
 //! | asking them for what is new | [`ask`] |
 //! | servers to begin with | [`seed`] |
+//! | servers of the local network | [`lan`] |
 //! | all of it in turn | [`update`] |
 //!
 //! What is decided without a network, as whom to ask for what, is in [`gx_core::peers`].
 
 pub mod ask;
 pub mod dial;
+pub mod lan;
 pub mod own;
 pub mod seed;
 mod store;

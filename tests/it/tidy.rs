@@ -45,6 +45,7 @@ const ONE_USER: &[(&str, &str)] = &[
     ("reqwest", "gx-client"),
     ("clap", "gx"),
     ("libloading", "gx-host"),
+    ("mdns-sd", "gx-peers"),
     ("rustls", "gx-identity"),
     ("tokio-rustls", "gx-identity"),
     ("russh", "gx-guest"),

@@ -11,6 +11,7 @@ use crate::peers;
 
 mod best;
 mod change;
+mod discover;
 mod list;
 mod measure;
 mod show;
@@ -54,6 +55,8 @@ pub enum PeersCommand {
     Remove(change::RemoveArgs),
     /// Shows everything that is known of a server
     Show(show::ShowArgs),
+    /// Asks the local network which servers are there
+    Discover(discover::DiscoverArgs),
     /// Measures all servers, and asks them which others they know
     Update(update::UpdateArgs),
     /// Measures how far and how fast a host is
@@ -73,6 +76,7 @@ pub(crate) async fn run(args: PeersArgs, context: &Context<'_>) -> Result {
         Some(PeersCommand::Add(args)) => change::add(args, context).await,
         Some(PeersCommand::Remove(args)) => change::remove(args, context),
         Some(PeersCommand::Show(args)) => show::run(args, context),
+        Some(PeersCommand::Discover(args)) => discover::run(args, context).await,
         Some(PeersCommand::Update(args)) => update::run(args, context).await,
         Some(PeersCommand::Measure(args)) => measure::run(args, context).await,
         Some(PeersCommand::Best(args)) => best::run(args, context),

@@ -35,6 +35,8 @@ pub struct PeersConfig {
     /// Where a host asks for its own address in the Internet, as `http://ip-api.com/json/`; without it nobody is asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_address_url: Option<String>,
+    /// Whether a host tells its local network by multicast DNS that it is there, and asks who else is.
+    pub lan: bool,
     /// What a host says of itself in its owner's words, for `--needs label.NAME=…`: up to 16, with keys of a-z, 0-9, `_`,
     /// `.` and `-`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -54,6 +56,7 @@ impl Default for PeersConfig {
             exchange_every: Span(Duration::from_secs(30)),
             lease: Span(PeerRecord::LEASE),
             public_address_url: None,
+            lan: false,
             labels: BTreeMap::new(),
         }
     }

@@ -21,6 +21,7 @@ use super::{Node, now};
 use crate::error::{Result, ServerError};
 
 mod keep;
+mod lan;
 mod record;
 
 /// Records that one network may have checked in a minute: each takes some 60 µs.

@@ -11,6 +11,7 @@ use gx_peers::update::{Options, Progress, Updated, update};
 use serde::Serialize;
 use tokio::sync::watch;
 
+use super::discover::look;
 use super::list::{ListArgs, Listed};
 use super::throughput::{self, Measure};
 use crate::commands::Context;
@@ -24,12 +25,15 @@ const EXAMPLES: &str = "\
 Examples:
   gx peers update                  measures all, and asks three times which others there are
   gx peers update --hops 0         measures those that are known
+  gx peers update --lan            those of the local network, too
   gx peers update --measure quick  how fast the ten best are, too
   gx peers update --measure metered --max-bytes 50MB
   gx peers update --sort latency --json
 
 Ctrl-C keeps what was learned.";
 
+/// How long the local network is waited for.
+const LAN: Duration = Duration::from_secs(3);
 /// How often the progress is shown.
 const SHOWN_EVERY: Duration = Duration::from_millis(100);
 
@@ -40,6 +44,9 @@ pub struct UpdateArgs {
     /// How often servers are asked which others they know; without it as configured
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=16))]
     pub hops: Option<u8>,
+    /// Asks the local network first, as `lan = true` in [peers] always does
+    #[arg(long)]
+    pub lan: bool,
     /// How long all of it may take
     #[arg(long, value_name = "SPAN", default_value = "30s")]
     pub deadline: Span,
@@ -58,6 +65,11 @@ pub(super) async fn run(args: UpdateArgs, context: &Context<'_>) -> Result {
     let settings = context.settings()?;
     let peers = peers::open(&settings, context.out)?;
     let expected = seed(&peers, seeds(&settings)?).await;
+    if (args.lan || settings.config.peers.lan)
+        && let Err(error) = look(&peers, LAN).await
+    {
+        context.out.warn(&error.message, error.hints.first().map(String::as_str));
+    }
     if peers.with(|table| {
         table.len() <= usize::from(table.get(peers.own()).is_some()) && table.legacy().next().is_none()
     }) {

@@ -21,6 +21,7 @@ use gx_peers::dial::Target;
 use gx_peers::seed::seed;
 use gx_peers::{Peers, own};
 
+use super::lan::Lan;
 use super::record::public_address;
 use crate::node::{Node, now};
 
@@ -49,6 +50,8 @@ struct Keeper {
     /// How often an address was tried whose server has not said what it is, or has not answered.
     nameless: BTreeMap<SocketAddr, u32>,
     public: Option<(i64, Option<IpAddr>)>,
+    /// The local network, where its owner wants it asked and told.
+    lan: Option<Lan>,
     /// When the table was last written.
     saved: i64,
 }
@@ -74,6 +77,7 @@ impl Node {
             budget: DialBudget::default(),
             nameless: BTreeMap::new(),
             public: None,
+            lan: self.table.config.lan.then(|| Lan::begin(self.id(), listening)),
             saved: 0,
         };
         loop {
@@ -94,6 +98,9 @@ impl Node {
             self.renew_record(listening, keeper.public.and_then(|(_, address)| address)).await;
         }
         self.seed_peers(keeper).await;
+        if let Some(lan) = &mut keeper.lan {
+            lan.ask(&keeper.peers, now().unix()).await;
+        }
         keeper.peers.with(|table| table.expire(now()));
         let measured = keeper.choose_to_measure();
         let peers = keeper.peers.clone();
@@ -259,7 +266,7 @@ mod tests {
         let (pace, chance) = (Pace::new(), Chance::new(1));
         let expected = BTreeMap::new();
         let (budget, nameless) = (DialBudget::default(), BTreeMap::new());
-        Keeper { peers, expected, pace, chance, budget, nameless, public: None, saved: 0 }
+        Keeper { peers, expected, pace, chance, budget, nameless, public: None, lan: None, saved: 0 }
     }
 
     #[tokio::test]
