@@ -9,8 +9,10 @@
 //! | that nothing was changed afterwards | [`chain`] |
 //! | where messages are kept | [`store`] |
 //! | the server's side, without a socket | [`hub`] |
+//! | the client's side, without a socket and a terminal | [`client`] |
 
 pub mod chain;
+pub mod client;
 pub mod frames;
 pub mod hub;
 pub mod id;

@@ -28,6 +28,7 @@ mod tests;
 pub use gx_core::config::ConfigError as PolicyError;
 pub use limits::{Limits, Rate};
 pub use matrix::{Change, Matrix, MatrixDiff, MatrixRow};
+pub(crate) use pattern::in_ranges;
 pub use why::{Why, WhyRule};
 
 use crate::frames::Moves;

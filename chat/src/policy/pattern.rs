@@ -113,7 +113,7 @@ pub(super) fn looks(name: &str) -> [String; 2] {
 }
 
 /// Writes a list of names in few words: those that are numbered through become ranges again.
-pub(super) fn in_ranges<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+pub(crate) fn in_ranges<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let mut runs: Vec<(&str, Option<(u32, u32)>)> = Vec::new();
     for name in names {
         let (before, number) = numbered(name);
