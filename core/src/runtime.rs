@@ -17,7 +17,7 @@ mod quota;
 mod values;
 pub use about::{Capabilities, Feature, Health, HealthStatus, RuntimeInfo};
 pub use error::{ErrorCode, RuntimeError};
-pub use quota::has_project_quota;
+pub use quota::{has_project_quota, may_bound_disks};
 pub use values::{
     BuildRequest, Event, EventAction, ExecSpec, ListFilter, LogOptions, Progress, PullRequest, RegistryAuth,
     RemoveOptions, Stats, StopOptions,

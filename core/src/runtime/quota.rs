@@ -9,8 +9,16 @@ pub fn has_project_quota(mounts: &str, folder: &Path) -> bool {
     let fitting = mounts.lines().filter_map(Mount::parse).filter(|mount| folder.starts_with(&mount.point));
     // Of mounts at one place the last is on top.
     let innermost = fitting.max_by_key(|mount| mount.point.components().count());
-    innermost.is_some_and(|mount| {
-        mount.kind == "xfs" && mount.options.split(',').any(|option| matches!(option, "prjquota" | "pquota"))
+    innermost.is_some_and(|mount| mount.kind == "xfs" && mount.has_project_quota())
+}
+
+/// Returns whether any file system of a process's table of mounts bounds what containers write, whichever way: where none
+/// does, nobody has to ask an engine where it keeps them.
+pub fn may_bound_disks(mounts: &str) -> bool {
+    mounts.lines().filter_map(Mount::parse).any(|mount| match mount.kind {
+        "btrfs" | "zfs" => true,
+        "xfs" => mount.has_project_quota(),
+        _ => false,
     })
 }
 
@@ -27,6 +35,10 @@ impl<'a> Mount<'a> {
         let (kind, _source, options) = (system.next()?, system.next()?, system.next()?);
         let point = place.split(' ').nth(4)?.replace("\\040", " ").into();
         Some(Self { point, kind, options })
+    }
+
+    fn has_project_quota(&self) -> bool {
+        self.options.split(',').any(|option| matches!(option, "prjquota" | "pquota"))
     }
 }
 
@@ -47,5 +59,14 @@ nonsense";
         assert!(has("/var/lib/docker") && has("/var/lib/docker/overlay2"));
         assert!(!has("/var/lib/docker2") && !has("/srv/my data/docker") && !has("/"));
         assert!(!has("/big/docker"), "what is on top counts");
+    }
+
+    #[test]
+    fn file_systems_that_bound_disks_are_seen_wherever_they_are() {
+        let may = |kind: &str, options: &str| {
+            may_bound_disks(&format!("1 0 8:1 / /a rw - {kind} /dev/vda {options}\nx"))
+        };
+        assert!(may("btrfs", "rw") && may("zfs", "rw") && may("xfs", "rw,prjquota"));
+        assert!(!may("ext4", "rw,prjquota") && !may("xfs", "rw,noquota") && !may_bound_disks(""));
     }
 }
