@@ -327,7 +327,9 @@ impl Peers {
         let written = options.open(&draft).and_then(|mut file| {
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
-            fs::rename(&draft, &self.file)
+            fs::rename(&draft, &self.file)?;
+            // The new name is on the disk only when the folder is; until then a power cut brings the old table back.
+            self.file.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
         });
         written.inspect_err(|_| drop(fs::remove_file(&draft))).map_err(self.failed("write"))?;
         version(&self.file).map_err(self.failed("read"))

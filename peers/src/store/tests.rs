@@ -131,3 +131,38 @@ fn a_seq_is_above_all_that_were_ever_shown() {
     renew(&again, &key, &Facts { cpus: 10, ..more }, PeerRecord::LEASE).unwrap();
     assert_eq!(again.with(|table| table.get(key.id()).unwrap().record().seq()), ahead + 2);
 }
+
+#[test]
+fn a_draft_that_was_cut_off_at_any_byte_changes_nothing() {
+    let data = tempfile::tempdir().unwrap();
+    let peers = open(data.path());
+    (1..=3).for_each(|number| add(&peers, number));
+    peers.save().unwrap();
+    let text = fs::read(peers.file()).unwrap();
+    for cut in 0..=text.len() {
+        fs::write(data.path().join("peers.json.new"), &text[..cut]).unwrap();
+        assert_eq!(rows(&open(data.path())), [1, 2, 3], "{cut} bytes of the draft");
+    }
+    add(&peers, 4);
+    peers.save().unwrap();
+    assert_eq!(rows(&open(data.path())), [1, 2, 3, 4]);
+    assert!(!data.path().join("peers.json.new").exists());
+}
+
+#[test]
+fn a_table_that_ends_at_any_byte_is_set_aside_and_never_half_read() {
+    let data = tempfile::tempdir().unwrap();
+    let key = gx_identity::open(data.path()).unwrap();
+    let peers = open(data.path());
+    (1..=3).for_each(|number| add(&peers, number));
+    peers.save().unwrap();
+    let text = fs::read(peers.file()).unwrap();
+    // Without its last byte, which ends the line, it is whole; all shorter ones are damaged.
+    for cut in 0..text.len() - 1 {
+        fs::write(peers.file(), &text[..cut]).unwrap();
+        let opened = Peers::open(data.path(), &key, TableLimits::default()).unwrap();
+        let set_aside = opened.set_aside.unwrap_or_else(|| panic!("{cut} bytes are a table"));
+        assert!(rows(&opened.peers).is_empty(), "{cut}");
+        fs::remove_file(set_aside.kept).unwrap();
+    }
+}

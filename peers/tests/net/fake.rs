@@ -31,6 +31,8 @@ pub(crate) enum Manner {
     Says(Vec<u8>),
     /// With this body, which is in gzip.
     SaysPacked(Vec<u8>),
+    /// With a head that promises so many bytes, and two of them.
+    Promises(u64),
     /// A byte each half second.
     Slow,
     /// Not at all.
@@ -108,11 +110,16 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, table: &Mutex<Pe
             }
             Manner::Honest | Manner::Slow => (honest, false),
             Manner::Says(body) => (body.clone(), false),
+            Manner::Promises(_) => (b"{}".to_vec(), false),
             Manner::SaysPacked(body) => (body.clone(), true),
             Manner::Silent => std::future::pending().await,
         };
         let packed = if packed { "content-encoding: gzip\r\n" } else { "" };
-        let head = format!("HTTP/1.1 200 OK\r\n{packed}content-length: {}\r\n\r\n", body.len());
+        let length = match manner {
+            Manner::Promises(bytes) if !head.starts_with("GET") => *bytes,
+            _ => body.len() as u64,
+        };
+        let head = format!("HTTP/1.1 200 OK\r\n{packed}content-length: {length}\r\n\r\n");
         if stream.write_all(head.as_bytes()).await.is_err() {
             return;
         }

@@ -64,7 +64,7 @@ async fn an_honest_network_is_known_after_one_update() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_silent_or_slow_holds_up_nobody_for_longer_than_a_connection_may_take() {
-    for manner in [Manner::Silent, Manner::Slow] {
+    for manner in [Manner::Silent, Manner::Slow, Manner::Promises(3), Manner::Promises(1 << 60)] {
         let (_, _, _, took) = with(manner).await;
         assert!(took < Duration::from_secs(6), "{took:?}");
     }

@@ -166,6 +166,12 @@ async fn take(stream: &mut TcpStream, manner: Manner) -> IoResult<()> {
             break;
         }
         total += size as u64;
+        if matches!(manner, Manner::Vanishes(all) | Manner::Stalls(all) if total >= all as u64) {
+            match manner {
+                Manner::Stalls(_) => std::future::pending().await,
+                _ => return Err(std::io::ErrorKind::BrokenPipe.into()),
+            }
+        }
         let since = if manner == Manner::Holds { held } else { began };
         timeline.push((since.elapsed().as_secs_f64() * 1e3, total));
         if let Manner::Honest(piece) = manner {
@@ -246,6 +252,21 @@ async fn a_peer_that_stops_or_vanishes_leaves_a_figure_of_what_was() {
         assert_eq!((told.stop, told.confidence), (Stop::Error, Confidence::Low), "{manner:?} {told:?}");
         assert!(told.bytes >= 5_000_000 && told.fault.is_some(), "{told:?}");
         assert!(began.elapsed() < Duration::from_secs(6), "{manner:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_upload_to_a_peer_that_stops_or_vanishes_ends_and_is_not_sure() {
+    for manner in [Manner::Stalls(3_000_000), Manner::Vanishes(3_000_000)] {
+        let began = Instant::now();
+        match upload(manner).await {
+            Ok(told) => {
+                assert_eq!(told.confidence, Confidence::Low, "{manner:?} {told:?}");
+                assert!(told.doubts.contains(&Doubt::Unconfirmed), "{manner:?} {told:?}");
+            }
+            Err(error) => assert!(error.hint.is_some(), "{manner:?} {error}"),
+        }
+        assert!(began.elapsed() < Duration::from_secs(8), "{manner:?}");
     }
 }
 
