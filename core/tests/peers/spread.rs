@@ -78,6 +78,16 @@ fn a_thousand_servers_know_one_another_in_six_rounds() {
     check(1_000, until_known(&mut simulation, |t| t.part(), Simulation::round), (6, 19.0, 265.0));
 }
 
+#[test]
+fn the_same_seed_is_the_same_network() {
+    let told = || {
+        let mut simulation = sketches(300, 7);
+        let found = until_known(&mut simulation, |t| t.part(), Simulation::round);
+        format!("{found:?}")
+    };
+    assert_eq!(told(), told());
+}
+
 /// The worst case: nobody learns of what others learn in the same round, so that much is sent to one twice.
 #[test]
 fn a_thousand_servers_that_ask_at_once_need_six_rounds_too() {
