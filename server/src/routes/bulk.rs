@@ -6,17 +6,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use gx_core::NodeId;
-use gx_core::api::speedtest::MAX_STREAMS;
 use gx_core::config::MeasureConfig;
 
+use self::places::{Place, Places};
 use super::failure::Failure;
 use crate::node::Caller;
 use crate::rates::Network;
 
+mod places;
+
 /// How long a budget is for.
 const MINUTE: Duration = Duration::from_secs(60);
-/// The longest test, with all its requests.
-const LONGEST_TEST: Duration = Duration::from_secs(30);
 /// When somebody who finds the host busy may try again: most tests are over by then.
 const BUSY_PAUSE: Duration = Duration::from_secs(5);
 /// How many callers are kept account of. More in one minute are nobody's honest tests.
@@ -51,24 +51,17 @@ pub(super) struct Bulk {
 
 #[derive(Debug)]
 struct Books {
-    tests: HashMap<Key, Test>,
+    places: Places,
     /// When the minute began that `spent` is about.
     minute: Instant,
     spent: HashMap<Payer, u64>,
     by_strangers: u64,
 }
 
-type Key = (Payer, String);
-
-#[derive(Debug)]
-struct Test {
-    began: Instant,
-    streams: usize,
-}
-
 impl Bulk {
     pub(super) fn new(config: MeasureConfig, now: Instant) -> Arc<Self> {
-        let books = Books { tests: HashMap::new(), minute: now, spent: HashMap::new(), by_strangers: 0 };
+        let places = Places::new(config.tests);
+        let books = Books { places, minute: now, spent: HashMap::new(), by_strangers: 0 };
         Arc::new(Self { config, books: Mutex::new(books) })
     }
 
@@ -79,7 +72,7 @@ impl Bulk {
 
     /// Returns how many tests are under way.
     pub(super) fn running(&self) -> usize {
-        self.books().tests.len()
+        self.books().places.running()
     }
 
     /// Begins one connection's part of a test.
@@ -87,22 +80,14 @@ impl Bulk {
     /// # Errors
     /// [`Failure::TooManyTests`], [`Failure::MeasuredOut`].
     pub(super) fn begin(self: &Arc<Self>, payer: Payer, test: &str, now: Instant) -> Result<Part, Failure> {
-        let key = (payer, test.to_owned());
-        let busy = || Failure::TooManyTests { limit: self.config.tests, retry_after: BUSY_PAUSE };
         let mut books = self.books();
         books.left(&self.config, payer, now)?;
-        let full = books.tests.len() >= usize::from(self.config.tests);
-        match books.tests.get_mut(&key) {
-            Some(test) if test.streams >= MAX_STREAMS || now - test.began > LONGEST_TEST => {
-                return Err(busy());
-            }
-            Some(test) => test.streams += 1,
-            None if full => return Err(busy()),
-            None => {
-                books.tests.insert(key.clone(), Test { began: now, streams: 1 });
-            }
-        }
-        Ok(Part { bulk: self.clone(), key })
+        let place = books.places.take(payer, test, now).ok_or_else(|| self.busy())?;
+        Ok(Part { bulk: self.clone(), place })
+    }
+
+    fn busy(&self) -> Failure {
+        Failure::TooManyTests { limit: self.config.tests, retry_after: BUSY_PAUSE }
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
@@ -147,16 +132,19 @@ impl Books {
 #[derive(Debug)]
 pub(super) struct Part {
     bulk: Arc<Bulk>,
-    key: Key,
+    place: Place,
 }
 
 impl Part {
     /// Charges what is moved next.
     ///
     /// # Errors
-    /// [`Failure::MeasuredOut`] when nothing was left before.
+    /// [`Failure::MeasuredOut`] when nothing was left before, [`Failure::TooManyTests`] when somebody else has the place.
     pub(super) fn spend(&self, bytes: u64, now: Instant) -> Result<(), Failure> {
-        let payer = self.key.0;
+        if self.place.is_taken() {
+            return Err(self.bulk.busy());
+        }
+        let payer = self.place.payer();
         if payer == Payer::Host {
             return Ok(());
         }
@@ -165,16 +153,20 @@ impl Part {
         books.spend(payer, bytes);
         Ok(())
     }
+
+    /// Comes when somebody else has the place, with the reason.
+    pub(super) fn taken(&self) -> impl Future<Output = Failure> + Send + use<> {
+        let (taken, busy) = (self.place.taken(), self.bulk.busy());
+        async move {
+            taken.await;
+            busy
+        }
+    }
 }
 
 impl Drop for Part {
     fn drop(&mut self) {
-        let mut books = self.bulk.books();
-        let Some(test) = books.tests.get_mut(&self.key) else { return };
-        test.streams -= 1;
-        if test.streams == 0 {
-            books.tests.remove(&self.key);
-        }
+        self.bulk.books().places.leave(&self.place);
     }
 }
 
@@ -182,9 +174,10 @@ impl Drop for Part {
 mod tests {
     use super::*;
     use crate::tests::member;
+    use gx_core::api::speedtest::MAX_STREAMS;
     use gx_core::units::Size;
 
-    fn stranger(address: &str) -> Payer {
+    pub(super) fn stranger(address: &str) -> Payer {
         Payer::of(&Caller::Stranger(None), Some(address.parse().unwrap()))
     }
 
@@ -202,20 +195,20 @@ mod tests {
         let first: Vec<_> = (0..MAX_STREAMS).map(|_| begin(stranger("10.0.0.1"), "a").unwrap()).collect();
         assert!(begin(stranger("10.0.0.1"), "a").is_err(), "one test has so many connections");
         let second = begin(stranger("10.0.0.2"), "a").unwrap();
-        assert!(matches!(begin(Payer::Host, "a"), Err(Failure::TooManyTests { limit: 2, .. })));
+        assert!(matches!(begin(stranger("10.0.0.3"), "a"), Err(Failure::TooManyTests { limit: 2, .. })));
         drop(second);
-        assert!(begin(Payer::Host, "a").is_ok());
+        assert!(begin(stranger("10.0.0.3"), "a").is_ok());
         drop(first);
-        assert_eq!(bulk.books().tests.len(), 0);
+        assert_eq!(bulk.running(), 0);
     }
 
     #[test]
     fn a_test_that_goes_on_for_ever_gives_up_its_place() {
         let (bulk, now) = bulk(|_| {});
         let part = bulk.begin(Payer::Host, "a", now).unwrap();
-        assert!(bulk.begin(Payer::Host, "a", now + LONGEST_TEST * 2).is_err());
+        assert!(bulk.begin(Payer::Host, "a", now + MINUTE).is_err());
         drop(part);
-        assert!(bulk.begin(Payer::Host, "a", now + LONGEST_TEST * 2).is_ok());
+        assert!(bulk.begin(Payer::Host, "a", now + MINUTE).is_ok());
     }
 
     #[test]

@@ -247,10 +247,10 @@ fn begin(state: &State, request: &Request, test: &str) -> Result<Part, Failure> 
 
 fn send(state: &State, request: &Request, test: &str, bytes: u64) -> Result<Response, Failure> {
     let part = begin(state, request, test)?;
-    let (cut, longest) = (request.cut.clone(), state.longest);
+    let (cut, longest, taken) = (request.cut.clone(), state.longest, part.taken());
     // A reader that takes nothing is never asked whether it wants more: only from outside can it be ended.
     let end = tokio::spawn(async move {
-        tokio::time::sleep(longest + longest / 4).await;
+        let _ = tokio::time::timeout(longest + longest / 4, taken).await;
         cut.cut();
     });
     let until = Instant::now() + longest;
@@ -349,8 +349,12 @@ async fn drain(state: &State, request: &mut Request, test: &str) -> Result<Drain
     }
     let mut reading = Reading { clock: state.clock, received: Received::default(), last: None };
     let mut body = request.take_body();
-    let whole = tokio::time::timeout(state.longest, reading.all(&mut body, &part)).await;
-    let whole = whole.map_or(Ok(false), |read| read.map(|()| true))?;
+    let whole = tokio::select! {
+        read = tokio::time::timeout(state.longest, reading.all(&mut body, &part)) => {
+            read.map_or(Ok(false), |read| read.map(|()| true))?
+        }
+        busy = part.taken() => return Err(busy),
+    };
     reading.note(Instant::now());
     state.counters.measured_up(reading.received.bytes);
     Ok(Drained { received: reading.received, whole })

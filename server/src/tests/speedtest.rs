@@ -160,17 +160,22 @@ async fn served(host: &Host) -> Served {
 }
 
 async fn served_for(host: &Host, longest: Duration) -> Served {
+    let mut state = state(host);
+    Arc::get_mut(&mut state).unwrap().longest = longest;
+    served_by(&state, Identity::ThisMachine).await
+}
+
+/// Serves whoever comes as this one.
+async fn served_by(state: &Arc<State>, who: Identity) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let mut state = state(host);
-    Arc::get_mut(&mut state).unwrap().longest = longest;
     let counters = state.counters().clone();
-    let routes = routes::all(state);
+    let routes = routes::all(state.clone());
     tokio::spawn(async move {
         let (_open, closing) = watch::channel(false);
         let stopped = async { drop(stopped.await) };
-        let door = Door::Plain(Identity::ThisMachine);
+        let door = Door::Plain(who);
         crate::serve::accept(&listener, door, &counters, routes, closing, stopped).await.shutdown().await;
     });
     Served { address, _stop: stop }
@@ -252,4 +257,35 @@ async fn readers_and_writers_that_do_nothing_come_to_an_end() {
         taken += n as u64;
     }
     assert!(taken < MAX_BYTES, "{taken}");
+}
+
+#[tokio::test]
+async fn a_stranger_who_does_nothing_makes_room_for_a_member_at_once() {
+    let host = Host::with(&["mock"], |config| config.server.measure.tests = 1).await;
+    let state = state(&host);
+    let strangers = served_by(&state, Identity::Unknown).await;
+    let measured = async || {
+        let down = send(&state, Identity::ThisMachine, get("/speedtest/down?bytes=1000")).await;
+        assert_eq!((down.status(), down.body().len()), (StatusCode::OK, 1_000));
+    };
+    let down = format!("GET /speedtest/down?bytes={} HTTP/1.1\r\nhost: localhost\r\n\r\n", 128 << 20);
+    let mut reader = strangers.open(&down).await;
+    assert_eq!(reader.read_u8().await.unwrap(), b'H', "it has begun");
+    measured().await;
+    let mut rest = vec![0; 1 << 20];
+    let mut taken = 0;
+    while let Ok(n @ 1..) = reader.read(&mut rest).await {
+        taken += n;
+    }
+    assert!(taken < 128 << 20, "{taken}");
+
+    let up = "POST /speedtest/up HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\nabc";
+    let mut writer = strangers.open(up).await;
+    let other = "GET /speedtest/down?bytes=10&test=other HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    until("the upload has begun", async || strangers.head(other).await.1.starts_with("HTTP/1.1 429")).await;
+    measured().await;
+    let mut answer = Vec::new();
+    let _ = writer.read_to_end(&mut answer).await; // the rest of its body is not waited for
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 429") && answer.contains("retry-after: 5"), "{answer}");
 }
