@@ -7,7 +7,7 @@
 use async_trait::async_trait;
 
 use crate::container::{Container, ContainerSpec, Exit};
-use crate::id::{ContainerId, Timestamp};
+use crate::id::{ContainerId, Timestamp, VolumeName};
 use crate::image::{Image, ImageRef};
 use crate::stream::{Input, Output};
 
@@ -20,7 +20,7 @@ pub use error::{ErrorCode, RuntimeError};
 pub use quota::{has_project_quota, may_bound_disks};
 pub use values::{
     BuildRequest, Event, EventAction, ExecSpec, ListFilter, LogOptions, Progress, PullRequest, RegistryAuth,
-    RemoveOptions, Stats, StopOptions,
+    RemoveOptions, Stats, StopOptions, VolumePrune,
 };
 
 /// The result of a method of [`Runtime`].
@@ -132,6 +132,15 @@ pub trait Runtime: Send + Sync + 'static {
     async fn remove_network(&self, name: String) -> Result<()> {
         let _ = name;
         Err(RuntimeError::unsupported("remove_network"))
+    }
+
+    /// Removes volumes that no container mounts, running or not, and returns their names.
+    ///
+    /// # Errors
+    /// `Unsupported` where the runtime removes none.
+    async fn prune_volumes(&self, prune: VolumePrune) -> Result<Vec<VolumeName>> {
+        let _ = prune;
+        Err(RuntimeError::unsupported("prune_volumes"))
     }
 
     /// Returns everything about one container.

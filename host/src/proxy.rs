@@ -9,15 +9,15 @@ use gx_core::image::{Image, ImageRef};
 use gx_core::measurement::{Budget, Latency, Measurement, MeasurementCapabilities, Target, Throughput};
 use gx_core::plugin::method::{
     BuildArgs, CopyArgs, CreateArgs, EventsArgs, ExecArgs, IdArgs, ImageArgs, LatencyArgs, ListArgs,
-    LogsArgs, MeasurementMethod, NetworkArgs, PullArgs, RemoveArgs, RuntimeMethod, SignalArgs, StatsArgs,
-    StopArgs, ThroughputArgs, name,
+    LogsArgs, MeasurementMethod, NetworkArgs, PruneArgs, PullArgs, RemoveArgs, RuntimeMethod, SignalArgs,
+    StatsArgs, StopArgs, ThroughputArgs, name,
 };
 use gx_core::runtime::{
     BuildRequest, Capabilities, Event, ExecSpec, Health, ListFilter, LogOptions, PullRequest, RemoveOptions,
-    Result, RuntimeInfo, StopOptions,
+    Result, RuntimeInfo, StopOptions, VolumePrune,
 };
 use gx_core::stream::{Input, Item, Kind, Output};
-use gx_core::{ContainerId, ErrorCode, Runtime, RuntimeError, Timestamp};
+use gx_core::{ContainerId, ErrorCode, Runtime, RuntimeError, Timestamp, VolumeName};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -131,6 +131,10 @@ impl Runtime for Remote {
     async fn build(&self, request: BuildRequest, context: Input, out: Output) -> Result<Image> {
         let args = BuildArgs { request };
         self.stream((RuntimeMethod::Build.number(), ENDLESS), &args, Some(context), &out, all).await
+    }
+
+    async fn prune_volumes(&self, prune: VolumePrune) -> Result<Vec<VolumeName>> {
+        self.ask(RuntimeMethod::PruneVolumes.number(), CHANGE_MS, &PruneArgs { prune }).await
     }
 
     async fn remove_network(&self, name: String) -> Result<()> {

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use gx_core::runtime::{LogOptions, Result as Answer};
+use gx_core::runtime::{LogOptions, Result as Answer, VolumePrune};
 use gx_core::stream::{InputChunk, input};
-use gx_core::{ContainerId, ErrorCode, Mount, VolumeName};
+use gx_core::{ContainerId, ErrorCode, Mount, Timestamp, VolumeName};
 
 use super::copy::archive;
 use super::lifecycle::missing;
-use crate::trial::{Called, Case, SOON, Trial, Verdict, case, check, refused, same, soon};
+use crate::trial::{Called, Case, Failure, SOON, Trial, Verdict, case, check, refused, same, soon};
 use crate::workload::{argv, sh, stubborn};
 
 pub(super) const CASES: &[Case] = &[
@@ -41,6 +41,12 @@ pub(super) const CASES: &[Case] = &[
         "a volume of the container's own can be written below a read-only root",
         [Volumes, Processes],
         own
+    ),
+    case!(
+        "volumes/prune",
+        "what nobody mounts any more is removed, if it is old and not kept; where it is supported",
+        [Volumes],
+        prune
     ),
     case!(
         "volumes/heal",
@@ -121,6 +127,31 @@ async fn missing_container(t: Arc<Trial>) -> Verdict {
 /// A volume that the suite leaves behind, as a runtime cannot remove one: always the same, and small.
 fn volume() -> VolumeName {
     "gx-conformance".parse().expect("letters and '-' are the name of a volume")
+}
+
+async fn prune(t: Arc<Trial>) -> Verdict {
+    let name: VolumeName =
+        format!("gx-conformance-{}", t.unique()).parse().map_err(|_| Failure::new("no name for a volume"))?;
+    let mut spec = t.spec(stubborn());
+    spec.mounts = vec![mount(Some(name.clone()), false)];
+    let id = t.create(spec).await?;
+    let old = Timestamp::from_unix(0);
+    let new = Timestamp::from_unix(253_000_000_000); // in the year 9987
+    let pruned = async |keep: &[VolumeName], made_before| {
+        let prune = VolumePrune { prefix: name.clone(), keep: keep.to_vec(), made_before };
+        soon("prune_volumes", SOON, t.runtime.prune_volumes(prune)).await
+    };
+    let none: Vec<VolumeName> = Vec::new();
+    match pruned(&[], new).await? {
+        Err(error) if error.code == ErrorCode::Unsupported => return Ok(()),
+        first => same("what is removed while it is mounted", first.of("prune_volumes")?, none.clone())?,
+    }
+    t.remove(&id).await?;
+    same("what is removed of what is new", pruned(&[], old).await?.of("prune_volumes")?, none.clone())?;
+    let kept = pruned(std::slice::from_ref(&name), new).await?.of("prune_volumes")?;
+    same("what is removed of what is kept", kept, none.clone())?;
+    same("what is removed", pruned(&[], new).await?.of("prune_volumes")?, vec![name.clone()])?;
+    same("what is removed again", pruned(&[], new).await?.of("prune_volumes")?, none)
 }
 
 fn mount(volume: Option<VolumeName>, read_only: bool) -> Mount {

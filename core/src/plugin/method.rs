@@ -11,7 +11,7 @@ use crate::id::{ContainerId, Timestamp};
 use crate::image::ImageRef;
 use crate::measurement::{Budget, Target};
 use crate::runtime::{
-    BuildRequest, ExecSpec, ListFilter, LogOptions, PullRequest, RemoveOptions, StopOptions,
+    BuildRequest, ExecSpec, ListFilter, LogOptions, PullRequest, RemoveOptions, StopOptions, VolumePrune,
 };
 
 /// Answers nothing: shows that the plugin is alive.
@@ -123,6 +123,8 @@ methods! {
         RemoveNetwork = 38, "remove_network";
         /// [`IdArgs`]; takes input.
         Feed = 39, "feed";
+        /// [`PruneArgs`]; answers a list of [`VolumeName`](crate::VolumeName).
+        PruneVolumes = 40, "prune_volumes";
     }
 }
 
@@ -191,6 +193,8 @@ bodies! {
     CopyArgs { id: ContainerId = "Which container.", path: String = "The path inside.", }
     /// The body of `remove_network`.
     NetworkArgs { name: String = "The engine's name for it.", }
+    /// The body of `prune_volumes`.
+    PruneArgs { prune: VolumePrune = "Which volumes.", }
     /// The body of `latency`.
     LatencyArgs { target: Target = "Whom to measure.", }
 }
@@ -276,6 +280,15 @@ mod tests {
             assert_eq!(MeasurementMethod::from_number(method.number()), Some(*method));
         }
         assert_eq!(name(7), "unknown");
+    }
+
+    #[test]
+    fn the_header_for_c_has_the_same_numbers() {
+        let header = include_str!("../../../examples/plugins/c/gx_plugin.h");
+        for method in RuntimeMethod::ALL {
+            let line = format!(" GX_{} = {}", method.name().to_uppercase(), method.number());
+            assert!(header.lines().any(|have| have.trim_end_matches(',').ends_with(&line)), "{line}");
+        }
     }
 
     #[test]

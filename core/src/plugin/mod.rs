@@ -50,7 +50,7 @@ pub use crate::network::{Bridge, NetworkSpec, Prefix};
 pub use crate::runtime::{
     BuildRequest, Capabilities, ErrorCode, Event, EventAction, ExecSpec, Feature, Health, HealthStatus,
     ListFilter, LogOptions, Progress, PullRequest, RegistryAuth, RemoveOptions, Result, Runtime,
-    RuntimeError, RuntimeInfo, Stats, StopOptions,
+    RuntimeError, RuntimeInfo, Stats, StopOptions, VolumePrune,
 };
 pub use crate::stream::{Gone, Input, InputChunk, Item, Kind, Output};
 pub use manifest::Manifest;

@@ -6,8 +6,8 @@ use serde::de::DeserializeOwned;
 
 use super::method::{
     BuildArgs, CopyArgs, CreateArgs, EventsArgs, ExecArgs, IdArgs, ImageArgs, LatencyArgs, ListArgs,
-    LogsArgs, MeasurementMethod, NetworkArgs, PullArgs, RemoveArgs, RuntimeMethod, SignalArgs, StatsArgs,
-    StopArgs, ThroughputArgs,
+    LogsArgs, MeasurementMethod, NetworkArgs, PruneArgs, PullArgs, RemoveArgs, RuntimeMethod, SignalArgs,
+    StatsArgs, StopArgs, ThroughputArgs,
 };
 use crate::measurement::Measurement;
 use crate::runtime::{ErrorCode, Result, Runtime, RuntimeError};
@@ -76,6 +76,7 @@ async fn runtime_call<T: Runtime>(runtime: &T, method: RuntimeMethod, request: R
         M::Images => reply(&runtime.images().await?),
         M::Image => reply(&runtime.image(args::<ImageArgs>(&body)?.image).await?),
         M::Build => reply(&runtime.build(args::<BuildArgs>(&body)?.request, input(), out).await?),
+        M::PruneVolumes => reply(&runtime.prune_volumes(args::<PruneArgs>(&body)?.prune).await?),
         M::RemoveNetwork => empty(runtime.remove_network(args::<NetworkArgs>(&body)?.name).await),
         M::RemoveImage => empty(runtime.remove_image(args::<ImageArgs>(&body)?.image).await),
         M::Create => reply(&runtime.create(args::<CreateArgs>(&body)?.spec).await?),

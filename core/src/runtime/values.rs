@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::container::ContainerState;
-use crate::id::{ContainerId, Timestamp};
+use crate::id::{ContainerId, Timestamp, VolumeName};
 use crate::image::ImageRef;
 
 /// What to pull.
@@ -91,6 +91,27 @@ pub struct StopOptions {
 pub struct RemoveOptions {
     /// Kills a running one first.
     pub force: bool,
+}
+
+/// Which volumes to remove, of those that no container mounts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct VolumePrune {
+    /// How their names begin.
+    pub prefix: VolumeName,
+    /// Those that stay.
+    #[serde(default)]
+    pub keep: Vec<VolumeName>,
+    /// What was made then or later stays, as somebody may be about to use it.
+    pub made_before: Timestamp,
+}
+
+impl VolumePrune {
+    /// Returns whether it is about a volume, which was made at this point in time.
+    pub fn is_about(&self, name: &str, made: Timestamp) -> bool {
+        name.starts_with(self.prefix.as_str())
+            && made < self.made_before
+            && self.keep.iter().all(|kept| kept.as_str() != name)
+    }
 }
 
 /// Which containers to list; empty parts let everything through.

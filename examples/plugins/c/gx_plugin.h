@@ -68,7 +68,9 @@ enum gx_method {
     GX_COPY_OUT = 35,
     GX_STATS = 36,
     GX_EVENTS = 37,
-    GX_FEED = 38
+    GX_REMOVE_NETWORK = 38,
+    GX_FEED = 39,
+    GX_PRUNE_VOLUMES = 40
 };
 
 typedef struct {

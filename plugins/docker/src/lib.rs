@@ -20,6 +20,7 @@ mod spec;
 mod stats;
 mod system;
 mod turns;
+mod volumes;
 mod wire;
 
 use std::sync::Arc;
@@ -115,6 +116,10 @@ impl Runtime for DockerRuntime {
 
     async fn remove_network(&self, name: String) -> Result<()> {
         network::remove(&self.engine, name).await
+    }
+
+    async fn prune_volumes(&self, prune: VolumePrune) -> Result<Vec<VolumeName>> {
+        volumes::prune(&self.engine, &prune).await
     }
 
     async fn inspect(&self, id: ContainerId) -> Result<Container> {

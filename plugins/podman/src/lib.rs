@@ -10,6 +10,7 @@
 //! | specs, gx's to libpod's; containers, libpod's to gx's | `spec.rs` `container.rs` |
 //! | making, once per key | `create.rs` |
 //! | networks of owners | `network.rs` |
+//! | volumes that nobody uses | `volumes.rs` |
 //! | starting, ending, removing | `lifecycle.rs` |
 //! | work that outlives its caller | `tasks.rs` |
 //! | what is read at the start | `feed.rs` |
@@ -39,6 +40,7 @@ mod session;
 mod spec;
 mod stats;
 mod tasks;
+mod volumes;
 
 use gx_core::plugin::*;
 use serde_json::json;
@@ -137,6 +139,11 @@ impl Runtime for Podman {
     async fn remove_network(&self, name: String) -> Result<()> {
         let (engine, networks) = (self.engine().await?, self.networks.clone());
         self.tasks.finish(async move { network::remove(&engine, &name, &networks).await }).await
+    }
+
+    async fn prune_volumes(&self, prune: VolumePrune) -> Result<Vec<VolumeName>> {
+        let engine = self.engine().await?;
+        self.tasks.finish(async move { volumes::prune(&engine, &prune).await }).await
     }
 
     async fn inspect(&self, id: ContainerId) -> Result<Container> {

@@ -14,7 +14,7 @@ use super::platform;
 use super::secrets::Secrets;
 
 mod package;
-pub(crate) use package::{Package, Roads, filling, send};
+pub(crate) use package::{Package, Roads, filling, send, stale};
 
 /// Whom an engine starts the guest as, with a group so that it need not look into the image.
 pub(super) const ROOT: &str = "0:0";

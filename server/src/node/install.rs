@@ -5,18 +5,23 @@
 //! container cannot start. So the ordinary way costs nothing, and a volume that was removed or half filled heals.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use gx_core::container::label;
 use gx_core::guest;
 use gx_core::runtime::RemoveOptions;
 use gx_core::stream::input;
-use gx_core::{ContainerId, ContainerSpec, ErrorCode, ImageRef, NodeId, PluginName, Runtime};
+use gx_core::{ContainerId, ContainerSpec, ErrorCode, ImageRef, NodeId, PluginName, Runtime, Timestamp};
 use tokio::sync::Mutex;
 
-use super::guest::{Package, filler, filling, send};
+use super::guest::{Package, filler, filling, send, stale};
 use super::names::new_key;
 use crate::error::{Result, ServerError};
+
+/// How long a volume stays that nobody uses: two versions that are used in turn on one machine do not undo each other's
+/// work all the time.
+const OTHERS_STAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// One of a process fills at a time.
 static FILLING: Mutex<()> = Mutex::const_new(());
@@ -87,6 +92,8 @@ impl Install<'_> {
         let filled =
             copy(self.name, self.runtime, &id, guest::PROGRAM_FOLDER, filling(new_key().as_str())).await;
         let removed = self.runtime.remove(id, RemoveOptions { force: true }).await.map_err(&of);
+        // A volume that had to be filled is most often that of a new version.
+        sweep(self.name, self.runtime, SystemTime::now()).await;
         filled.and(removed)
     }
 
@@ -100,6 +107,17 @@ impl Install<'_> {
         spec.labels.insert(label::HOST.to_owned(), self.host.to_string());
         spec.labels.insert(label::OWNER.to_owned(), self.host.to_string());
         spec
+    }
+}
+
+/// Removes the volumes of other versions that no container mounts any more. What fails is for the next time.
+pub(super) async fn sweep(name: &PluginName, runtime: &Arc<dyn Runtime>, now: SystemTime) {
+    let prune = stale(Timestamp::from(now - OTHERS_STAY));
+    match runtime.prune_volumes(prune).await {
+        Ok(removed) if removed.is_empty() => {}
+        Ok(removed) => tracing::info!(runtime = %name, ?removed, "removed what older versions have left"),
+        Err(error) if error.code == ErrorCode::Unsupported => {}
+        Err(error) => tracing::warn!(runtime = %name, %error, "cannot remove what older versions have left"),
     }
 }
 

@@ -1,7 +1,7 @@
 //! After a crash: what was made and never started is removed. Everything else is found again by its labels, so there is
 //! nothing to restore.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use gx_core::api::{ContainerInfo, UnavailableRuntime};
 use gx_core::runtime::RemoveOptions;
@@ -10,7 +10,7 @@ use gx_core::{ContainerState, PluginName};
 use super::Node;
 use super::containers::{Found, info, timely};
 use super::extend::LOCK_PATIENCE as LEASE_PATIENCE;
-use super::network;
+use super::{install, network};
 use crate::error::Result;
 
 /// How long the makers of containers are waited for.
@@ -52,6 +52,9 @@ impl Node {
             // Else the draft of an end that is just being written is swept.
             let _alone = self.extensions.lock().take(LEASE_PATIENCE).await?;
             self.extensions.sweep(name, &there);
+        }
+        if listing.unavailable.is_empty() {
+            install::sweep(name, &self.runtimes.get(name).await?, SystemTime::now()).await;
         }
         let mut report = RecoverReport { unavailable: listing.unavailable, ..RecoverReport::default() };
         if !listing.found.is_empty() {

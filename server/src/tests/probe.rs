@@ -115,6 +115,11 @@ impl Probe {
         self.state.lock().unwrap().volumes.clone()
     }
 
+    /// Has a volume, an old one.
+    pub(super) fn keep_volume(&self, name: &str) {
+        self.state.lock().unwrap().volumes.insert(name.to_owned(), Vec::new());
+    }
+
     /// Forgets what is in the volumes.
     pub(super) fn lose_volumes(&self) {
         self.state.lock().unwrap().volumes.clear();
@@ -401,6 +406,18 @@ impl Runtime for Probe {
     }
     async fn copy_out(&self, id: ContainerId, path: String, out: Output) -> Result<()> {
         self.inner.copy_out(id, path, out).await
+    }
+    async fn prune_volumes(&self, prune: VolumePrune) -> Result<Vec<VolumeName>> {
+        let _call = self.enter("prune_volumes").await?;
+        let mut state = self.state.lock().unwrap();
+        let mounted = |name: &str| {
+            let named = |mount: &Mount| mount.volume.as_ref().is_some_and(|volume| volume.as_str() == name);
+            state.mounts.values().flatten().any(named)
+        };
+        let old = |name: &&String| prune.is_about(name, Timestamp::from_unix(0)) && !mounted(name);
+        let stale: Vec<String> = state.volumes.keys().filter(old).cloned().collect();
+        stale.iter().for_each(|name| drop(state.volumes.remove(name)));
+        Ok(stale.iter().map(|name| name.parse().unwrap()).collect())
     }
     async fn events(&self, since: Option<Timestamp>, out: Output) -> Result<()> {
         let _call = self.enter("events").await?;

@@ -239,6 +239,26 @@ async fn a_volume_that_was_lost_is_filled_again() {
 }
 
 #[tokio::test]
+async fn what_older_versions_have_left_goes_once_nobody_uses_it() {
+    let host = able_host().await;
+    for old in ["gx-guest-0", "gx-guest-1", "gx-other", "web"] {
+        host.probe().keep_volume(old);
+    }
+    host.create(named("one")).await.unwrap();
+    let left = host.probe().volumes();
+    assert!(left.len() == 3 && left.contains_key("gx-other") && left.contains_key("web"), "{left:?}");
+    host.probe().keep_volume("gx-guest-2");
+    host.create(named("two")).await.unwrap();
+    assert_eq!(host.probe().volumes().len(), 4, "who finds its volume full looks for no others");
+    host.node.recover().await.unwrap();
+    assert_eq!(host.probe().volumes().len(), 3, "a server that starts does");
+    host.probe().keep_volume("gx-guest-3");
+    host.probe().fail("prune_volumes", RuntimeError::new(ErrorCode::Internal, "no"));
+    host.node.recover().await.unwrap();
+    host.create(named("three")).await.unwrap();
+}
+
+#[tokio::test]
 async fn ten_at_once_fill_an_empty_volume() {
     let host = able_host().await;
     let names: Vec<_> = (0..10).map(|number| format!("box{number}")).collect();

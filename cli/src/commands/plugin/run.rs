@@ -8,7 +8,8 @@ use gx_core::config::closest;
 use gx_core::measurement::Measurement;
 use gx_core::plugin::method::{
     CreateArgs, EventsArgs, ExecArgs, IdArgs, ImageArgs, LatencyArgs, ListArgs, LogsArgs, MeasurementMethod,
-    NetworkArgs, PullArgs, RemoveArgs, RuntimeMethod, SignalArgs, StatsArgs, StopArgs, ThroughputArgs,
+    NetworkArgs, PruneArgs, PullArgs, RemoveArgs, RuntimeMethod, SignalArgs, StatsArgs, StopArgs,
+    ThroughputArgs,
 };
 use gx_core::runtime::RuntimeError;
 use gx_core::stream::{Input, Items, Kind as ItemKind, Output, pipe};
@@ -132,6 +133,7 @@ async fn call(runtime: Arc<dyn Runtime>, method: RuntimeMethod, body: Value, out
         M::Pull => answer(runtime.pull(read::<PullArgs>(body)?.request, out).await),
         M::Images => answer(runtime.images().await),
         M::Image => answer(runtime.image(read::<ImageArgs>(body)?.image).await),
+        M::PruneVolumes => answer(runtime.prune_volumes(read::<PruneArgs>(body)?.prune).await),
         M::RemoveNetwork => answer(runtime.remove_network(read::<NetworkArgs>(body)?.name).await),
         M::RemoveImage => answer(runtime.remove_image(read::<ImageArgs>(body)?.image).await),
         M::Create => answer(runtime.create(read::<CreateArgs>(body)?.spec).await),

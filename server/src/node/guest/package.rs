@@ -3,14 +3,18 @@
 
 use bytes::Bytes;
 use gx_core::guest;
+use gx_core::runtime::VolumePrune;
 use gx_core::stream::{InputChunk, InputSender};
-use gx_core::{Mount, VolumeName};
+use gx_core::{Mount, Timestamp, VolumeName};
 use tar::{EntryType, Header};
 
 use super::PROGRAM;
 
 /// The most that a runtime is fed, less than [`Runtime::feed`](gx_core::Runtime::feed) takes.
 pub(super) const FEED_MAX: usize = 24 * 1024;
+
+/// How the names of the program's volumes begin.
+const PREFIX: &str = "gx-guest-";
 
 /// How the guest gets into a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,8 +72,14 @@ impl Package {
 
 /// Returns the volume of the program, which is another for each version.
 pub(super) fn volume() -> VolumeName {
-    let name = format!("gx-guest-{}", env!("GX_GUEST_DIGEST"));
+    let name = format!("{PREFIX}{}", env!("GX_GUEST_DIGEST"));
     name.parse().expect("letters, digits and '-' are the name of a volume")
+}
+
+/// Returns which volumes of the program nobody needs: those of other versions, made before.
+pub(crate) fn stale(made_before: Timestamp) -> VolumePrune {
+    let prefix = PREFIX.parse().expect("letters and '-' are the name of a volume");
+    VolumePrune { prefix, keep: vec![volume()], made_before }
 }
 
 /// Returns the mount of the program in a container that can only read it.
