@@ -26,6 +26,7 @@ mod amounts;
 mod aside;
 mod caller;
 mod containers;
+mod context;
 mod create;
 mod events;
 mod extend;

@@ -15,6 +15,7 @@ use gx_core::{ErrorCode, ImageRef, PluginName, Runtime, RuntimeError, guest};
 use super::Node;
 use super::caller::{Caller, Verb, authorize};
 use super::containers::timely;
+use super::context::Context;
 use super::image_policy;
 use super::sample::image_platform;
 use super::shipped;
@@ -23,18 +24,21 @@ use crate::error::{Result, ServerError};
 /// How long the archive that a member builds from may be, in bytes: it is kept on the host's disk.
 const MAX_CONTEXT_BYTES: u64 = 1 << 30;
 
-/// Passes an archive on to whoever works on it, and breaks off when it is too long.
+/// Passes a context on to whoever builds from it, and breaks off when it is too long, or would be larger unpacked.
 async fn bounded<T, F>(mut archive: Input, most: u64, work: impl FnOnce(Input) -> F) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
     let (sender, passed) = input();
     let pass = async {
-        let mut left = most;
+        let (mut left, mut context) = (most, Context::default());
         while let Some(bytes) = archive.next_data().await {
             match left.checked_sub(bytes.len() as u64) {
                 Some(rest) => left = rest,
                 None => return ServerError::invalid("context", format!("it is longer than {most} bytes")),
+            }
+            if let Err(why) = context.push(&bytes) {
+                return ServerError::invalid("context", why);
             }
             if sender.send(InputChunk::Data(bytes)).await.is_err() {
                 break; // the work has read enough

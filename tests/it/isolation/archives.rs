@@ -235,6 +235,13 @@ async fn what_members_build_reaches_neither_the_machine_nor_a_network() {
             assert!(!has_secret(&tag), "{runtime} {what}");
             try_engine(runtime, &["rmi", "-f", &tag]);
         }
+        // What is small on the way and large on the disk never gets to the engine.
+        let holes = Archive::new().add(tar::EntryType::GNUSparse, b"holes", b"", b"");
+        let crowd = (0..250_001).fold(Archive::new(), |all, _| all.file("f", ""));
+        for (archive, why) in [(holes, "has holes"), (crowd, "more than 250000 files")] {
+            let (_, built) = build(&unique("bomb"), archive, "COPY . /got/").await;
+            assert!(built.is_err_and(|error| error.to_string().contains(why)), "{why}");
+        }
         for (what, archive) in escapes(canary.path()) {
             let (tag, built) = build(&unique("escape"), Archive(archive_of(archive)), "COPY . /got/").await;
             println!("{runtime} {what}: {built:?}");
