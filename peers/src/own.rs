@@ -88,13 +88,15 @@ fn is_fresh(last: &PeerRecord, facts: &Facts, at: Timestamp, lease: Duration) ->
     !last.gone && last.expires_at > at && same == *last && (0..lease.as_secs() as i64 / 3).contains(&age)
 }
 
-/// Signs that this server takes leave, and returns that record; nothing where it never said that it is there.
+/// Signs that the server with this key takes leave, and returns that record; nothing where the table does not say that it
+/// is there. The key is this server's own, or one that it had: whoever changes its key leaves under the old one.
 ///
 /// # Errors
 /// [`RecordError`].
 pub fn farewell(peers: &Peers, key: &NodeKey) -> Result<Option<VerifiedRecord>, RecordError> {
     let at = now();
-    let Some(last) = current(peers).filter(|record| !record.is_gone() && record.expires_at() > at) else {
+    let last = peers.with(|table| table.get(key.id()).map(|entry| entry.record().clone()));
+    let Some(last) = last.filter(|record| !record.is_gone() && record.expires_at() > at) else {
         return Ok(None);
     };
     let signed = last.record().farewell(at).sign(|message| key.sign(message))?;

@@ -109,6 +109,26 @@ fn a_client_that_knows_one_of_eight_comes_to_know_and_measure_all() {
 }
 
 #[test]
+fn servers_learn_of_a_new_key_and_forget_the_old_one() {
+    let mut network = chain(3);
+    let knows = |there: &Surroundings, node: &str| ids(&table(there)).contains(node);
+    let (there, mut host) = network.remove(1);
+    let old = host.node.clone();
+    eventually("all know it", || network.iter().all(|(other, _)| knows(other, &old)).then_some(()));
+    host.kill(); // it says nothing more
+    let rotated = there.json(&["id", "rotate"]);
+    let host = there.serve_at(&host.address);
+    assert_eq!(rotated["node_id"], host.node.as_str());
+    eventually("all know the new key, and the old one has taken leave", || {
+        let all = network.iter().all(|(other, _)| knows(other, &host.node) && !knows(other, &old));
+        (all && !knows(&there, &old)).then_some(())
+    });
+    let shown = network[0].0.json(&["peers", "update"]);
+    let live = ids(in_state(shown["peers"].as_array().expect("a list"), "live"));
+    assert!(live.contains(&host.node) && !live.contains(&old), "{shown}");
+}
+
+#[test]
 fn eight_programs_on_one_table_lose_nothing_and_a_killed_one_harms_nothing() {
     let here = Surroundings::new();
     here.ok(&["id"]);

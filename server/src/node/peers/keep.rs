@@ -16,6 +16,7 @@ use gx_core::config::Share;
 use gx_core::peers::exchange::{Ask, Chance, Pace};
 use gx_core::peers::file::{Row, Upload};
 use gx_core::peers::{DialBudget, Entry};
+use gx_identity::NodeKey;
 use gx_peers::ask::{choose_targets, is_proven, round};
 use gx_peers::dial::Target;
 use gx_peers::seed::seed;
@@ -42,6 +43,8 @@ const LEAVE: Duration = Duration::from_secs(2);
 /// What is kept from round to round.
 struct Keeper {
     peers: Arc<Peers>,
+    /// The keys this host had before.
+    former: Vec<NodeKey>,
     /// Which node is at an address, where the configuration says so.
     expected: BTreeMap<SocketAddr, NodeId>,
     pace: Pace,
@@ -69,8 +72,13 @@ impl Node {
                 return;
             }
         };
+        let former = gx_identity::former(&self.data).unwrap_or_else(|error| {
+            tracing::warn!(%error, "servers that knew this one by an old key are not told of the new one");
+            Vec::new()
+        });
         let mut keeper = Keeper {
             peers,
+            former,
             expected: BTreeMap::new(),
             pace: Pace::new(),
             chance: Chance::new(gx_peers::random()),
@@ -97,6 +105,7 @@ impl Node {
             self.find_public(keeper).await;
             self.renew_record(listening, keeper.public.and_then(|(_, address)| address)).await;
         }
+        Self::leave_old_keys(keeper);
         self.seed_peers(keeper).await;
         if let Some(lan) = &mut keeper.lan {
             lan.ask(&keeper.peers, now().unix()).await;
@@ -119,6 +128,18 @@ impl Node {
             keeper.saved = at;
             if let Err(error) = on_disk(&keeper.peers, |peers| peers.save().map(drop)).await {
                 tracing::warn!(%error, "the table of servers cannot be written");
+            }
+        }
+    }
+
+    /// Takes leave under the keys that this host had: it is there under another, and nobody else can say so. What others
+    /// pass on of an old record is answered so as well.
+    fn leave_old_keys(keeper: &Keeper) {
+        for key in &keeper.former {
+            match own::farewell(&keeper.peers, key) {
+                Ok(Some(_)) => tracing::info!(node = %key.id(), "took leave under the old key"),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "cannot take leave under an old key"),
             }
         }
     }
@@ -265,8 +286,8 @@ mod tests {
     fn keeper(peers: Arc<Peers>) -> Keeper {
         let (pace, chance) = (Pace::new(), Chance::new(1));
         let expected = BTreeMap::new();
-        let (budget, nameless) = (DialBudget::default(), BTreeMap::new());
-        Keeper { peers, expected, pace, chance, budget, nameless, public: None, lan: None, saved: 0 }
+        let (budget, nameless, former) = (DialBudget::default(), BTreeMap::new(), Vec::new());
+        Keeper { peers, former, expected, pace, chance, budget, nameless, public: None, lan: None, saved: 0 }
     }
 
     #[tokio::test]
