@@ -35,6 +35,8 @@ pub(super) struct Connection {
     /// Channels in which nothing runs yet.
     setups: HashMap<ChannelId, Setup>,
     listeners: HashMap<(String, u32), AbortHandle>,
+    /// The socket of the client's agent, where it is lent.
+    agent: Option<String>,
     /// Places for channels; each channel has one as long as it is there.
     places: Arc<Semaphore>,
 }
@@ -62,6 +64,7 @@ impl Connection {
             account: None,
             setups: HashMap::new(),
             listeners: HashMap::new(),
+            agent: None,
             places: Arc::new(Semaphore::new(CHANNELS)),
         }
     }
@@ -80,6 +83,19 @@ impl Connection {
             local: self.local,
             places: self.places.clone(),
         })
+    }
+
+    /// Makes a socket for the client's agent, once a connection, and returns where it is.
+    async fn lend(&mut self, session: &mut Session) -> Option<String> {
+        if self.agent.is_none() && self.listeners.len() < LISTENERS {
+            let visitor = self.visitor()?;
+            let (listener, made) = local::lend(&visitor).await.ok()?;
+            let path = made.path().to_str()?.to_owned();
+            let task = local::hand_back(visitor, listener, made, local::To::Agent, session.handle());
+            self.listeners.insert((path.clone(), 0), tokio::spawn(task).abort_handle());
+            self.agent = Some(path);
+        }
+        self.agent.clone()
     }
 
     /// Takes in a channel, if there are not too many.
@@ -279,6 +295,15 @@ impl Handler for Connection {
         }
     }
 
+    async fn agent_request(
+        &mut self,
+        channel: ChannelId,
+        session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        let Some(path) = self.lend(session).await else { return Ok(false) };
+        Ok(self.setups.get_mut(&channel).is_some_and(|setup| setup.set("SSH_AUTH_SOCK", &path)))
+    }
+
     async fn env_request(
         &mut self,
         channel: ChannelId,
@@ -364,7 +389,8 @@ impl Handler for Connection {
             return Ok(false);
         }
         let Ok((listener, made)) = local::listen(&visitor, path).await else { return Ok(false) };
-        let task = local::hand_back(visitor, listener, made, path.to_owned(), session.handle());
+        let to = local::To::Socket(path.to_owned());
+        let task = local::hand_back(visitor, listener, made, to, session.handle());
         self.listeners.insert((path.to_owned(), 0), tokio::spawn(task).abort_handle());
         Ok(true)
     }

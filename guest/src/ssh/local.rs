@@ -1,13 +1,17 @@
-//! Forwarded sockets: `ssh -L PORT:/PATH` and `ssh -R /PATH:…` (OpenSSH's PROTOCOL, section 2.4).
+//! Forwarded sockets: `ssh -L PORT:/PATH` and `ssh -R /PATH:…` (OpenSSH's PROTOCOL, section 2.4), and that of the client's
+//! agent where it lends it, `ssh -A` (draft-ietf-sshm-ssh-agent, section 6).
 //!
 //! The guest is root, and files of sockets have owners: they are opened and made on a thread that has become the user.
 
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use russh::server::Handle;
+use ring::rand::{SecureRandom, SystemRandom};
+use russh::Channel;
+use russh::server::{Handle, Msg};
 use rustix::fs::Mode;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::{UnixListener, UnixStream};
@@ -17,6 +21,8 @@ use super::session::Visitor;
 use crate::account::Account;
 use crate::launch::become_user;
 
+/// Where the folders of lent agents are, one each: only their users may look into them.
+const AGENTS: &str = "/tmp";
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 64;
 
@@ -37,19 +43,48 @@ pub(super) async fn connect(visitor: &Visitor, path: &str) -> io::Result<UnixStr
 /// What the system says; a path must be absolute.
 pub(super) async fn listen(visitor: &Visitor, path: &str) -> io::Result<(UnixListener, Made)> {
     let path = absolute(path)?;
-    let made = Made { path: path.clone(), account: visitor.account.clone() };
+    let made = Made { path: path.clone(), folder: None, account: visitor.account.clone() };
     let listener = as_user(&visitor.account, move || private(&path)).await?;
     Ok((UnixListener::from_std(listener)?, made))
 }
 
+/// Listens for the client's agent, in a folder of the user's alone.
+///
+/// # Errors
+/// What the system says, as where the image has no `/tmp`.
+pub(super) async fn lend(visitor: &Visitor) -> io::Result<(UnixListener, Made)> {
+    let mut name = [0; 8];
+    SystemRandom::new().fill(&mut name).map_err(|_| io::Error::other("no random numbers"))?;
+    let folder = Path::new(AGENTS).join(format!("gx-agent-{:016x}", u64::from_ne_bytes(name)));
+    let path = folder.join("agent");
+    let made = Made { path: path.clone(), folder: Some(folder.clone()), account: visitor.account.clone() };
+    let listener = as_user(&visitor.account, move || {
+        std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
+        private(&path)
+    });
+    Ok((UnixListener::from_std(listener.await?)?, made))
+}
+
+/// Where the client leads a connection.
+#[derive(Debug, Clone)]
+pub(super) enum To {
+    /// To what it named with this socket.
+    Socket(String),
+    /// To its agent.
+    Agent,
+}
+
+impl To {
+    async fn open(self, handle: &Handle) -> Result<Channel<Msg>, russh::Error> {
+        match self {
+            Self::Socket(path) => handle.channel_open_forwarded_streamlocal(path).await,
+            Self::Agent => handle.channel_open_agent().await,
+        }
+    }
+}
+
 /// Opens a channel for each connection to a socket the client listens on.
-pub(super) async fn hand_back(
-    visitor: Visitor,
-    listener: UnixListener,
-    made: Made,
-    asked: String,
-    handle: Handle,
-) {
+pub(super) async fn hand_back(visitor: Visitor, listener: UnixListener, made: Made, to: To, handle: Handle) {
     let _made = made;
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -57,9 +92,9 @@ pub(super) async fn hand_back(
             continue;
         };
         let Ok(place) = visitor.places.clone().try_acquire_owned() else { continue };
-        let (visitor, asked, handle) = (visitor.clone(), asked.clone(), handle.clone());
+        let (visitor, to, handle) = (visitor.clone(), to.clone(), handle.clone());
         tokio::spawn(async move {
-            if let Ok(channel) = handle.channel_open_forwarded_streamlocal(asked).await {
+            if let Ok(channel) = to.open(&handle).await {
                 visitor.flow.open(channel.id());
                 carry(&visitor, channel, stream.into_split()).await;
             }
@@ -71,14 +106,27 @@ pub(super) async fn hand_back(
 /// A socket's file, which goes with whoever listens there.
 pub(super) struct Made {
     path: PathBuf,
+    /// The folder it is alone in.
+    folder: Option<PathBuf>,
     account: Account,
+}
+
+impl Made {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 impl Drop for Made {
     fn drop(&mut self) {
         let (path, account) = (std::mem::take(&mut self.path), self.account.clone());
+        let folder = self.folder.take();
         // Nobody waits for it; as the user, so that nothing else goes that has come in its place.
-        std::thread::spawn(move || become_user(&account).and_then(|()| std::fs::remove_file(path)));
+        std::thread::spawn(move || {
+            become_user(&account)?;
+            std::fs::remove_file(path)?;
+            folder.map_or(Ok(()), std::fs::remove_dir)
+        });
     }
 }
 

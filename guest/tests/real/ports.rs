@@ -4,8 +4,9 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Command, Stdio};
 
-use crate::support::{Guest, free_port, wait_for};
+use crate::support::{Guest, free_port, text, wait_for};
 
 /// Sends back in capitals what the visitor sends until its end.
 fn answer(mut visitor: impl Read + Write) {
@@ -144,4 +145,30 @@ fn a_socket_that_nobody_listens_on_is_refused() {
     assert!(answer.is_empty());
     ssh.kill().unwrap();
     ssh.wait().unwrap();
+}
+
+#[test]
+fn an_agent_is_lent_only_where_that_is_asked_for() {
+    let guest = Guest::start(&["sleep", "1000"]);
+    let socket = guest.path("agent.sock");
+    let mut agent = Command::new("ssh-agent");
+    let mut agent = agent.args(["-D", "-a"]).arg(&socket).stdout(Stdio::null()).spawn().unwrap();
+    wait_for("the agent listens", || UnixStream::connect(&socket).is_ok());
+    let add = Command::new("ssh-add").arg(guest.path("key")).env("SSH_AUTH_SOCK", &socket).output().unwrap();
+    assert!(add.status.success(), "{add:?}");
+    let run = |flag: &str, line: &str| {
+        let mut ssh = guest.ssh(&[flag], &[line]);
+        text(&ssh.env("SSH_AUTH_SOCK", &socket).output().unwrap())
+    };
+    assert_eq!(run("-a", "echo ${SSH_AUTH_SOCK-none}"), "none\n");
+    let line = "echo $SSH_AUTH_SOCK; stat -c %a $SSH_AUTH_SOCK ${SSH_AUTH_SOCK%/*}; ssh-add -L";
+    let said = run("-A", line);
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!((lines.len(), &lines[1..3]), (4, &["600", "700"][..]), "{said}");
+    let public = std::fs::read_to_string(guest.path("key.pub")).unwrap();
+    assert!(public.starts_with(lines[3].rsplit_once(' ').unwrap().0), "{said}");
+    let folder = std::path::Path::new(lines[0]).parent().unwrap().to_owned();
+    wait_for("the folder is gone with the connection", || !folder.exists());
+    agent.kill().unwrap();
+    agent.wait().unwrap();
 }
