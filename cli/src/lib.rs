@@ -19,6 +19,7 @@ mod settings;
 mod target;
 mod terminal;
 mod usage;
+mod variables;
 
 use std::ffi::OsString;
 use std::panic::AssertUnwindSafe;

@@ -55,6 +55,18 @@ fn what_is_not_there_is_named_with_what_was_probably_meant() {
 }
 
 #[test]
+fn what_is_missing_of_the_callers_own_files_is_named() {
+    let here = Surroundings::new();
+    for (flag, hint) in
+        [("--ssh-key", "a file of public keys"), ("--env-file", "a file with a line NAME=VALUE")]
+    {
+        let said = said(&here, &["create", flag, "/not/there", IMAGE]);
+        let expected = format!("2\nerror: there is no file /not/there\n  hint: name {hint}");
+        assert!(said.starts_with(&expected), "{said}");
+    }
+}
+
+#[test]
 fn errors_are_json_where_json_is_asked_for() {
     let here = Surroundings::new();
     let run = here.gx(&["--json", "show", "nothere"]);

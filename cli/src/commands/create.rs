@@ -21,6 +21,7 @@ use crate::error::{CliError, Result, Status};
 use crate::identity::{self, Identity};
 use crate::output::{Pairs, Show, View};
 use crate::target::{BEST, Target};
+use crate::variables;
 
 mod best;
 
@@ -32,6 +33,7 @@ Examples:
   gx create --wait debian -- make test         ends when the container does, with its exit code
   gx create --name mydesk gx-desktop           a desktop, for gx vnc
   gx create --name box debian                  stays until it is stopped; `gx ssh box` gets in
+  gx create --env-file secrets app             variables that no argument shows
   gx create --network none debian -- make      without any way out or in
   gx create --on best --needs 'gpu>=1' app     on the best server that is known; see gx peers
   gx create --name box --idle 30m debian       stopped after half an hour without a session and without work
@@ -82,6 +84,9 @@ pub struct CreateArgs {
     /// Sets an environment variable in the container; may be repeated
     #[arg(short, long, value_name = "NAME=VALUE", value_parser = pair)]
     pub env: Vec<(String, String)>,
+    /// Sets the variables in this file, a line NAME=VALUE each, - for standard input; may be repeated
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub env_file: Vec<PathBuf>,
     /// Labels the container; may be repeated
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = pair)]
     pub label: Vec<(String, String)>,
@@ -224,7 +229,7 @@ fn request(args: CreateArgs, context: &Context<'_>) -> Result<CreateRequest> {
         name: args.name,
         entrypoint: args.entrypoint.map(|program| if program.is_empty() { vec![] } else { vec![program] }),
         command: args.command,
-        env: BTreeMap::from_iter(args.env),
+        env: BTreeMap::from_iter(variables::all(&args.env_file, args.env)?),
         labels: BTreeMap::from_iter(args.label),
         user: args.user,
         workdir: args.workdir,

@@ -1,6 +1,7 @@
 //! `gx exec`: runs a command in a container, and ends with its exit code.
 
 use std::io::Read as _;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use clap::Args;
@@ -18,6 +19,7 @@ use super::{Context, completions, create::pair, logs};
 use crate::error::{CliError, Result, Status};
 use crate::output::{Show, View};
 use crate::terminal;
+use crate::variables;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -47,6 +49,9 @@ pub struct ExecArgs {
     /// Sets an environment variable for the command; may be repeated
     #[arg(short, long, value_name = "NAME=VALUE", value_parser = pair)]
     pub env: Vec<(String, String)>,
+    /// Sets the variables in this file, a line NAME=VALUE each; may be repeated
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub env_file: Vec<PathBuf>,
     /// The user in the container, as NAME or UID, with :GROUP or :GID
     #[arg(short, long)]
     pub user: Option<String>,
@@ -64,6 +69,10 @@ pub(crate) async fn run(args: ExecArgs, context: &Context<'_>) -> Result<Status>
         return Err(
             CliError::usage("standard input is not a terminal").hint("leave out -t to pipe something in")
         );
+    }
+    if args.interactive && args.env_file.iter().any(|file| file == Path::new("-")) {
+        return Err(CliError::usage("standard input is the command's already")
+            .hint("name a file in the place of -, or leave out -i"));
     }
     let spec = spec(&args)?;
     let target = context.target().await?;
@@ -86,7 +95,7 @@ fn spec(args: &ExecArgs) -> Result<ExecSpec> {
     let timeout_ms = timeout.transpose().map_err(|_| CliError::usage("--timeout is longer than 49 days"))?;
     Ok(ExecSpec {
         argv: args.command.clone(),
-        env: args.env.iter().cloned().collect(),
+        env: variables::all(&args.env_file, args.env.clone())?.into_iter().collect(),
         user: args.user.clone(),
         workdir: args.workdir.clone(),
         tty: args.tty,

@@ -14,7 +14,8 @@ Examples:
   gx passwd web
   gx passwd web --json | jq -r .ssh.password
 
-The keys that may log in stay, and so do sessions that are open.";
+Both passwords are new each time it is run, those before open nothing from then on, and nobody chooses them. The keys that \
+may log in stay, and so do sessions that are open.";
 
 /// What `gx passwd` takes.
 #[derive(Debug, Args)]

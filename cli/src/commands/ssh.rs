@@ -222,6 +222,7 @@ async fn by_exec(args: &SshArgs, info: &ContainerInfo, context: &Context<'_>) ->
         interactive: true,
         tty: at_terminal && (args.command.is_empty() || args.tty),
         env: Vec::new(),
+        env_file: Vec::new(),
         user: Some("0:0".to_owned()),
         workdir: None,
         timeout: None,
