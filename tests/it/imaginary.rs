@@ -248,7 +248,7 @@ impl Drop for Dockerd {
         let left = self.docker(&["ps", "--all", "--quiet"]).stdout;
         let left: Vec<&str> = left.split_whitespace().collect();
         if !left.is_empty() {
-            self.docker(&[&["rm", "--force"], left.as_slice()].concat());
+            self.docker(&[&["rm", "--force", "--volumes"], left.as_slice()].concat());
         }
         let mut kill = as_root("kill");
         kill.arg(self.child.id().to_string());

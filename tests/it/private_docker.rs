@@ -111,7 +111,7 @@ impl Drop for PrivateDocker {
         let left = self.run(&["ps", "--all", "--quiet"]).stdout;
         let left: Vec<&str> = left.split_whitespace().collect();
         if !left.is_empty() {
-            self.run(&[&["rm", "--force"], left.as_slice()].concat());
+            self.run(&[&["rm", "--force", "--volumes"], left.as_slice()].concat());
         }
         self.end();
         let mut delete = Command::new("ip");

@@ -321,11 +321,11 @@ pub(crate) fn try_engine(name: &str, args: &[&str]) -> Run {
     run(command)
 }
 
-/// Removes a container of an engine when the test ends, however it ends.
+/// Removes a container of an engine, with its anonymous volumes, when the test ends, however it ends.
 pub(crate) struct Removed<'a>(pub(crate) &'a str, pub(crate) String);
 
 impl Drop for Removed<'_> {
     fn drop(&mut self) {
-        try_engine(self.0, &["rm", "-f", &self.1]);
+        try_engine(self.0, &["rm", "-f", "-v", &self.1]);
     }
 }

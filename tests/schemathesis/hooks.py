@@ -1,5 +1,7 @@
 """What schemathesis has to be told of our API beside its document: see tests/it/schemathesis.rs."""
 
+import os
+
 import schemathesis
 
 
@@ -32,3 +34,10 @@ def before_call(ctx, case, kwargs):
             case.query = case.query if isinstance(case.query, dict) else {}
             asked = str(case.query.get(name, most))
             case.query[name] = str(min(int(asked), most)) if asked.isdigit() else asked
+
+
+@schemathesis.hook
+def after_call(ctx, case, response):
+    """Writes down what was answered, for the test to see that nothing was left out."""
+    with open(os.environ["GX_TRIED"], "a", encoding="utf-8") as tried:
+        tried.write(f"{case.operation.method.upper()} {case.operation.path}\n")

@@ -274,7 +274,7 @@ impl Drop for Lab {
     fn drop(&mut self) {
         let made = std::mem::take(&mut *self.made.lock().expect("nobody panics"));
         for id in made {
-            crate::support::try_engine(self.runtime, &["rm", "-f", &id]);
+            crate::support::try_engine(self.runtime, &["rm", "-f", "-v", &id]);
         }
         let own = format!("gx{}-", &self.node.id().to_string()[..4]);
         for network in self.networks().iter().filter(|network| network.starts_with(&own)) {
