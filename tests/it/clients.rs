@@ -1,18 +1,18 @@
 //! Programs that know SSH and not gx, on both engines: rsync, sftp and Ansible by what `gx ssh --ssh-config` prints,
-//! forwarded ports, a huge paste; and a crowd that says nothing, and sessions killed inside, keep nobody out.
+//! forwarded ports and sockets, a huge paste; and a crowd that says nothing, and sessions killed inside, keep nobody out.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
 use crate::ssh::{Session, made, text};
-use crate::support::{IMAGE, Surroundings, run, try_engine, unique};
+use crate::support::{IMAGE, Surroundings, eventually, run, signal, try_engine, unique};
 
 /// An image with rsync and Python, which `cargo xtask test` builds.
 pub(crate) const CLIENTS: &str = "gx-clients";
@@ -37,6 +37,16 @@ fn docker_leads_ports_both_ways() {
 #[test]
 fn podman_leads_ports_both_ways() {
     ports_are_led("podman");
+}
+
+#[test]
+fn docker_leads_sockets_both_ways() {
+    sockets_are_led("docker");
+}
+
+#[test]
+fn podman_leads_sockets_both_ways() {
+    sockets_are_led("podman");
 }
 
 #[test]
@@ -236,6 +246,78 @@ fn ports_are_led(runtime: &str) {
     assert_eq!(&answering.join().expect("it answered"), b"ask!");
     let gone = here.gx(&["ssh", &name, "nc 127.0.0.1 9000 < /dev/null"]);
     assert_ne!(gone.code, 0, "the port is closed with its session: {gone:?}");
+}
+
+/// Sockets by OpenSSH's own client, with what `gx ssh --ssh-config` prints: there and back, and away with the session.
+fn sockets_are_led(runtime: &str) {
+    let here = Surroundings::new();
+    let name = unique("sockets");
+    let (_, _removed) = made(runtime, &here, &name, &[CLIENTS]);
+    let visitor = Visitor::new(&here, &name);
+    let serve = "import socket as s, threading\n\
+                 l = s.socket(s.AF_UNIX); l.bind('/srv/in.sock'); l.listen(); print('in', flush=True)\n\
+                 while True:\n c = l.accept()[0]; f = c.makefile('rw'); f.write(f.readline().upper()); f.close(); c.close()";
+    let server = Session::open(&here, &["ssh", &name, "--", "python3", "-c", serve]);
+    let (there, back) = (here.path("in"), here.path("back"));
+    let local = format!("{}:/srv/in.sock", there.display());
+    let remote = format!("/srv/back.sock:{}", back.display());
+    let listener = UnixListener::bind(&back).expect("a socket can be made");
+    std::thread::spawn(move || listener.incoming().flatten().for_each(shout));
+    let mut ssh = Command::new("ssh");
+    ssh.arg("-F").arg(&visitor.config).args(["-N", "-o", "ExitOnForwardFailure=yes", "-L", &local]);
+    let mut ssh = ssh.args(["-R", &remote, &visitor.host]).spawn().expect("ssh starts");
+    let line = eventually("the socket leads into the container", || {
+        let mut stream = UnixStream::connect(&there).ok()?;
+        stream.write_all(b"from here\n").ok()?;
+        let mut line = String::new();
+        stream.read_to_string(&mut line).ok()?;
+        (!line.is_empty()).then_some(line)
+    });
+    assert_eq!(line, "FROM HERE\n");
+    let ask = "import socket as s; c = s.socket(s.AF_UNIX); c.connect('/srv/back.sock'); \
+               f = c.makefile('rw'); f.write('from there\\n'); f.flush(); print(f.readline(), end='')";
+    assert_eq!(here.ok(&["ssh", &name, "--", "python3", "-c", ask]), "FROM THERE\n");
+    assert_eq!(here.ok(&["ssh", &name, "stat -c '%F %a' /srv/back.sock"]), "socket 600\n");
+    agent_is_lent(&here, &name);
+    signal(ssh.id(), "TERM");
+    ssh.wait().expect("it ends");
+    eventually("the file goes with the session", || {
+        (here.gx(&["ssh", &name, "test ! -e /srv/back.sock"]).code == 0).then_some(())
+    });
+    drop(server);
+}
+
+/// `gx ssh -A` lends an agent with one key, and without it there is none.
+fn agent_is_lent(here: &Surroundings, name: &str) {
+    let (socket, key) = (here.path("agent"), here.path("key"));
+    let mut agent = Command::new("ssh-agent");
+    let mut agent = agent.args(["-D", "-a"]).arg(&socket).stdout(Stdio::null()).spawn().expect("it starts");
+    eventually("the agent listens", || UnixStream::connect(&socket).ok());
+    let mut make = Command::new("ssh-keygen");
+    make.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key);
+    let mut add = Command::new("ssh-add");
+    add.arg(&key).env("SSH_AUTH_SOCK", &socket);
+    assert_eq!((run(make).code, run(add).code), (0, 0));
+    // Asks for the identities, and prints how many there are (draft-ietf-sshm-ssh-agent, section 3.5).
+    let ask = "import os, socket as s\n\
+               c = s.socket(s.AF_UNIX); c.connect(os.environ['SSH_AUTH_SOCK']); c.sendall(bytes([0, 0, 0, 1, 11]))\n\
+               b = c.recv(9, s.MSG_WAITALL); print(b[4], int.from_bytes(b[5:9], 'big'))";
+    let mut lent = here.command(&["ssh", "-A", name, "--", "python3", "-c", ask]);
+    lent.env("SSH_AUTH_SOCK", &socket);
+    let lent = run(lent);
+    assert_eq!((lent.code, lent.stdout.as_str()), (0, "12 1\n"), "{lent:?}");
+    let mut plain = here.command(&["ssh", name, "echo ${SSH_AUTH_SOCK-none}"]);
+    plain.env("SSH_AUTH_SOCK", &socket);
+    assert_eq!(run(plain).stdout, "none\n");
+    signal(agent.id(), "TERM");
+    agent.wait().expect("it ends");
+}
+
+/// Answers a line in capitals.
+fn shout(mut visitor: UnixStream) {
+    let mut line = String::new();
+    let read = visitor.try_clone().map(BufReader::new).and_then(|mut reader| reader.read_line(&mut line));
+    let _ = read.and_then(|_| visitor.write_all(line.to_uppercase().as_bytes()));
 }
 
 fn pasted(runtime: &str) {

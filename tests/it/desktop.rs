@@ -1,7 +1,8 @@
 //! A desktop, for real: its image is built by a create that names it, a VNC client and a browser look at it and type
 //! into it. Whoever has no password, or an old one, is refused.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -29,6 +30,7 @@ fn docker_in_a_vnc_client_and_in_the_browser() {
     host.is_owned_from(&here);
     let desktop = Desktop::create("docker", &here, &["--on", &host.address], &[]);
     desktop.is_seen_and_typed_into();
+    desktop.outlives_garbage();
     desktop.is_in_the_browser();
 }
 
@@ -37,6 +39,7 @@ fn podman_for_an_ordinary_user() {
     let here = Surroundings::new();
     let desktop = Desktop::create("podman", &here, &[], &["--user", "1234:1234"]);
     desktop.is_seen_and_typed_into();
+    desktop.outlives_garbage();
     desktop.is_in_the_dashboard();
     desktop.gets_another_password();
 }
@@ -89,6 +92,22 @@ impl<'h> Desktop<'h> {
         let file = artifact(name);
         let captured = self.client(&self.password, &["capture", &file.display().to_string()]);
         (captured.code == 0).then_some(file)
+    }
+
+    /// Clients that speak something else, or their own version of it, end themselves and nobody else.
+    fn outlives_garbage(&self) {
+        let garbage: Vec<u8> =
+            (0..100_000u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        for start in [&b""[..], b"RFB 003.008\n", b"RFB 003.008\n\x02", b"GET / HTTP/1.1\r\n\r\n"] {
+            let mut stream = TcpStream::connect(&self.address).expect("the port is open");
+            stream.set_read_timeout(Some(Duration::from_secs(5))).expect("it is not zero");
+            let _ = stream.write_all(start).and_then(|()| stream.write_all(&garbage));
+            let _ = stream.shutdown(Shutdown::Write);
+            let _ = stream.read_to_end(&mut Vec::new()); // it may be cut off at any byte
+        }
+        eventually("the desktop is as it was", || {
+            self.captured(&format!("{}-after.png", self.name)).filter(|file| middle(file) == RED)
+        });
     }
 
     fn is_seen_and_typed_into(&self) {

@@ -40,6 +40,7 @@ mod config;
 mod dashboard;
 mod desktop;
 mod disk;
+mod doctor;
 mod editors;
 mod engine_proxy;
 mod example;

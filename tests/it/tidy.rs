@@ -162,6 +162,21 @@ fn unsafe_lives_in_few_places() {
     }
 }
 
+#[test]
+fn every_fault_that_is_told_of_has_its_tests() {
+    let sources: String = files("rs").iter().map(|path| read(path)).collect();
+    let page = read(&root().join("docs/faults.md"));
+    let rows = page.lines().filter_map(|line| line.strip_suffix(" |")?.rsplit_once(" | "));
+    let mut told = 0;
+    for (row, shown_by) in rows.filter(|(_, shown_by)| shown_by.contains('`')) {
+        for name in shown_by.split('`').skip(1).step_by(2) {
+            assert!(sources.contains(&format!("fn {name}(")), "no test {name}, which is to show: {row}");
+            told += 1;
+        }
+    }
+    assert!(told > 80, "{told} tests are few");
+}
+
 fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
