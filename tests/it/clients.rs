@@ -1,4 +1,4 @@
-//! Programs that know SSH and not gx, on both engines: rsync, sftp and Ansible by what `gx ssh --ssh-config` prints,
+//! Programs that know SSH and not gx, on both engines: rsync, sftp, sshfs and Ansible by what `gx ssh --ssh-config` prints,
 //! forwarded ports and sockets, a huge paste; and a crowd that says nothing, and sessions killed inside, keep nobody out.
 
 use std::fs::File;
@@ -88,7 +88,22 @@ fn visited(runtime: &str) {
     let visitor = Visitor::new(&here, &name);
     visitor.copies_by_rsync();
     visitor.copies_by_sftp();
+    visitor.mounts_by_sshfs();
     visitor.manages_by_ansible();
+}
+
+/// Takes away what is mounted there, when dropped.
+struct Unmount<'p>(&'p Path);
+
+impl Drop for Unmount<'_> {
+    fn drop(&mut self) {
+        let mut unmount = Command::new("umount");
+        unmount.arg(self.0);
+        let ended = run(unmount);
+        if !std::thread::panicking() {
+            assert_eq!(ended.code, 0, "{ended:?}");
+        }
+    }
 }
 
 /// Somebody who has what `gx ssh --ssh-config` prints.
@@ -158,6 +173,26 @@ impl<'h> Visitor<'h> {
         sftp.arg("-F").arg(&self.config).arg("-b").arg(batch).arg(&self.host);
         let ended = run(sftp);
         (ended.code, ended.stdout + &ended.stderr)
+    }
+
+    fn mounts_by_sshfs(&self) {
+        let at = self.here.path("mounted");
+        std::fs::create_dir(&at).expect("a folder can be made");
+        let mut sshfs = Command::new("sshfs");
+        sshfs.arg("-F").arg(&self.config).arg(format!("{}:/srv", self.host)).arg(&at);
+        let mounted = run(sshfs);
+        assert_eq!(mounted.code, 0, "{mounted:?}");
+        let unmount = Unmount(&at);
+        std::fs::write(at.join("written here"), "by sshfs\n").expect("a file can be written there");
+        std::fs::rename(at.join("written here"), at.join("renamed")).expect("it can be renamed");
+        let mut cat = Command::new("ssh");
+        cat.arg("-F").arg(&self.config).args([&self.host, "cat /srv/renamed; echo back >> /srv/renamed"]);
+        assert_eq!(run(cat).stdout, "by sshfs\n");
+        let read = || std::fs::read_to_string(at.join("renamed")).expect("it is there");
+        eventually("what was written there is read here", || (read() == "by sshfs\nback\n").then_some(()));
+        std::fs::remove_file(at.join("renamed")).expect("it can be removed");
+        drop(unmount);
+        assert!(!at.join("tree").exists(), "nothing is mounted any more");
     }
 
     fn manages_by_ansible(&self) {

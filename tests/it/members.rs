@@ -167,6 +167,41 @@ fn either_side_may_change_its_key() {
     here.ok(&["--on", "lab", "rm", "--force", &name]);
 }
 
+/// What docs/identity.md names: all else may be lost with the machine.
+const BACKUP: [&str; 4] = ["node.key", "rotations.json", "members.json", "hosts.json"];
+
+/// Returns a machine with nothing but another's backup.
+fn restored(lost: &Surroundings) -> Surroundings {
+    let new = Surroundings::new();
+    std::fs::create_dir_all(new.data()).expect("a folder can be made");
+    for entry in std::fs::read_dir(lost.data()).expect("it can be read").flatten() {
+        let name = entry.file_name().into_string().expect("a name of ours");
+        if BACKUP.contains(&name.as_str()) || name.starts_with("node.key.") {
+            std::fs::copy(entry.path(), new.data().join(&name)).expect("a file can be copied");
+        }
+    }
+    new
+}
+
+#[test]
+fn a_backup_on_another_machine_is_the_same_node() {
+    let (there, here) = (Surroundings::new(), Surroundings::new());
+    let mut host = there.serve();
+    here.ok(&["join", "--name", "lab", &ticket(&there, &host, &[])]);
+    there.ok(&["allow", "list"]);
+    host.kill();
+    let (there, here) = (restored(&there), restored(&here));
+    let again = there.serve_at(&host.address);
+    assert_eq!(again.node, host.node);
+    let specs = here.json(&["--on", "lab", "specs"]);
+    assert!(specs["allowance"].is_object(), "it is a member still: {specs}");
+    // Without its members the same node knows nobody.
+    std::fs::remove_file(there.data().join("members.json")).expect("it was restored");
+    drop(again);
+    let _again = there.serve_at(&host.address);
+    assert_eq!(here.gx(&["--on", "lab", "list"]).code, 5, "who has no backup of it joins anew");
+}
+
 #[test]
 fn a_node_in_a_hosts_place_is_told_nothing_and_not_followed() {
     let (there, here, other) = (Surroundings::new(), Surroundings::new(), Surroundings::new());

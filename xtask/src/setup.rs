@@ -52,6 +52,7 @@ pub(crate) const TESTS: &[Need] = &[
     Need { found_as: &["kill"], packages: &["procps"], why: "ends programs, as faults do" },
     Need { found_as: &["sshpass"], packages: &["sshpass"], why: "visits containers by password" },
     Need { found_as: &["rsync"], packages: &["rsync"], why: "copies into containers over SSH" },
+    Need { found_as: &["sshfs"], packages: &["sshfs"], why: "mounts folders of containers over SSH" },
     Need { found_as: &["ansible"], packages: &["ansible-core"], why: "manages containers over SSH" },
     Need { found_as: &["openssl"], packages: &["openssl"], why: "shakes hands as no node would" },
     Need { found_as: &["ip"], packages: &["iproute2"], why: "makes machines with networks of their own" },
