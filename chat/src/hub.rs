@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use gx_core::NodeId;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::frames::{self, RightsIn, ServerFrame, WhyClosing};
 use crate::id::{DeviceId, GroupId, Seq, UserName};
@@ -23,6 +23,7 @@ use crate::store::{AccountStore, ChatStore, Head, SqliteStore, StoreError};
 mod accounts;
 mod conn;
 mod door;
+mod enter;
 mod fan;
 mod keep;
 mod presence;
@@ -81,6 +82,8 @@ pub struct Hub {
     stopping: AtomicBool,
     /// How often accounts were changed.
     account_changes: AtomicU64,
+    /// Somebody is gone.
+    gone: Notify,
     figures: Figures,
 }
 
@@ -150,6 +153,7 @@ impl Hub {
             fan: Mutex::default(),
             stopping: AtomicBool::new(false),
             account_changes: AtomicU64::new(0),
+            gone: Notify::new(),
             figures: Figures::default(),
         });
         writer::start(&hub, queue);
@@ -206,6 +210,23 @@ impl Hub {
         let conns: Vec<Arc<Conn>> = self.room().conns.values().cloned().collect();
         for conn in conns {
             conn.end(WhyClosing::Stop, Some(random_in(COME_BACK_MS)));
+        }
+    }
+
+    /// Returns how many connections are signed in.
+    pub fn connections(&self) -> usize {
+        self.room().conns.len()
+    }
+
+    /// Waits until everybody is gone.
+    pub async fn drained(&self) {
+        loop {
+            let mut gone = std::pin::pin!(self.gone.notified());
+            gone.as_mut().enable();
+            if self.room().conns.is_empty() {
+                return;
+            }
+            gone.await;
         }
     }
 

@@ -14,7 +14,7 @@ use gx_core::id::ParseIdError;
 use gx_core::{ErrorCode, RuntimeError};
 use gx_host::{ErrorClass, HostError};
 use gx_identity::KnownError;
-use gx_server::ServerError;
+use gx_server::{ChatError, ServerError};
 use serde::Serialize;
 
 /// The result of a command.
@@ -345,6 +345,10 @@ impl From<ServerError> for CliError {
             | ServerError::Slow { .. } => Kind::Engine,
             ServerError::Runtime { error, .. } => kind_of(error.code, error.field.as_deref()),
             ServerError::Trust(_) => kind_of(error.code(), error.field().as_deref()),
+            ServerError::Chat(ChatError::Unreadable { .. } | ChatError::Policy(_) | ChatError::Name(_)) => {
+                Kind::Usage
+            }
+            ServerError::Chat(_) => Kind::Failed,
             ServerError::OverLimit { .. }
             | ServerError::OverPolicy { .. }
             | ServerError::LeaseLimit { .. }
@@ -381,6 +385,9 @@ impl From<ServerError> for CliError {
         };
         let mut told = Self::from(error.api());
         told.kind = kind;
+        if let ServerError::Chat(ChatError::Policy(error)) = &error {
+            told.snippet = error.snippet();
+        }
         told
     }
 }

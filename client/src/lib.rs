@@ -12,8 +12,10 @@ use gx_identity::{KnownHosts, Met, NodeKey};
 use reqwest::Url;
 use tokio::net::TcpStream;
 
+mod accounts;
 mod body;
 mod calls;
+mod chat;
 mod error;
 mod exec;
 mod link;
@@ -22,6 +24,7 @@ mod socket;
 mod trust;
 mod tunnel;
 
+pub use chat::ChatSocket;
 pub use error::{ClientError, Result};
 pub use link::PeerLink;
 pub use public::{PublicAddressError, public_address};

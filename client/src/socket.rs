@@ -2,6 +2,7 @@
 
 use gx_core::api::ApiError;
 use gx_identity::tls::WrongNode;
+use reqwest::Url;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, protocol::WebSocketConfig};
@@ -25,7 +26,11 @@ impl Client {
         reference: &str,
         action: &str,
     ) -> Result<WebSocketStream<Box<dyn Wire>>> {
-        let mut url = self.container_url(reference, action);
+        self.open_socket_at(self.container_url(reference, action)).await
+    }
+
+    /// Opens a WebSocket at an address of the host.
+    pub(crate) async fn open_socket_at(&self, mut url: Url) -> Result<WebSocketStream<Box<dyn Wire>>> {
         url.set_scheme("ws").expect("http may become ws"); // what is below is already there
         let stream = self.open_wire().await?;
         let config = WebSocketConfig::default()

@@ -93,7 +93,7 @@ impl Client {
         self.value(self.http.delete(url), &Output::null()).await
     }
 
-    fn below(&self, path: &str, reference: &str) -> reqwest::Url {
+    pub(crate) fn below(&self, path: &str, reference: &str) -> reqwest::Url {
         let mut url = self.url(path);
         url.path_segments_mut().expect("an http URL has a path").push(reference);
         url

@@ -15,10 +15,12 @@ use crate::network::NetworkMode;
 use crate::runtime::{Capabilities, ErrorCode, EventAction, Health, RuntimeInfo};
 use crate::secret::Secret;
 
+mod chat;
 pub mod frame;
 pub mod speedtest;
 mod trust;
 
+pub use chat::{ChatStopped, ChatUser, ChatUserRequest, ChatUsers};
 pub use trust::{
     AllowRequest, Fate, IdentityInfo, InviteInfo, InviteList, InviteRequest, Invited, JoinRequest,
     LeftContainer, MemberInfo, MemberList, Origin, Removal, RemoveMember, Role, Rotation, Whoami,
@@ -91,6 +93,12 @@ pub mod path {
     pub const MEMBERS: &str = "/v1/members";
     /// `GET`: [`IdentityInfo`](super::IdentityInfo), `POST` [`Rotation`](super::Rotation).
     pub const IDENTITY: &str = "/v1/identity";
+    /// `GET`: the chat's WebSocket; what is said over it is in docs/chat/protocol.md.
+    pub const CHAT: &str = "/v1/chat";
+    /// `GET`: [`ChatUsers`](super::ChatUsers); below it `PUT {user}` [`ChatUserRequest`](super::ChatUserRequest).
+    pub const CHAT_USERS: &str = "/v1/chat/users";
+    /// `POST`: ends the chat in good order, [`ChatStopped`](super::ChatStopped); the rest of the server goes on.
+    pub const CHAT_STOP: &str = "/v1/chat/stop";
     // Below /v1/containers/{id}:
     // GET, DELETE ?force= · POST start · POST stop (StopOptions) · POST wait · GET logs ?LogOptions
     // GET stats ?every_ms= · GET, PUT archive ?path= · GET exec, ssh, vnc (WebSocket) · POST passwd

@@ -27,6 +27,9 @@ pub struct AuditEntry {
     /// What the host calls the member.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// As whom they signed in to the chat.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// The address they came from.
     pub from: String,
     /// The method and the path, as in the API's document.

@@ -15,7 +15,9 @@ use gx_identity::KeyError;
 
 use crate::node::{Good, Origin, Whose};
 
+mod chat;
 mod trust;
+pub use chat::ChatError;
 pub use trust::TrustError;
 
 /// How many containers a hint names.
@@ -345,6 +347,9 @@ pub enum ServerError {
     /// Somebody is not let in, or cannot be.
     #[error(transparent)]
     Trust(#[from] TrustError),
+    /// It is about the chat.
+    #[error(transparent)]
+    Chat(#[from] ChatError),
     /// A file of the node cannot be read or written.
     #[error("cannot {what} {}", .path.display())]
     State {
@@ -410,6 +415,7 @@ impl ServerError {
             | Self::ShuttingDown => ErrorCode::Unavailable,
             Self::Runtime { error, .. } => error.code,
             Self::Trust(error) => error.code(),
+            Self::Chat(error) => error.code(),
             Self::Slow { .. } => ErrorCode::DeadlineExceeded,
             Self::NoImage { pull, .. } => pull.as_ref().map_or(ErrorCode::NotFound, |error| error.code),
             Self::Ambiguous { .. } | Self::Invalid { .. } => ErrorCode::InvalidArgument,
@@ -461,6 +467,7 @@ impl ServerError {
             Self::KeyReused => Some("key".to_owned()),
             Self::Runtime { error, .. } => error.field.clone(),
             Self::Trust(error) => error.field().map(str::to_owned),
+            Self::Chat(error) => error.field().map(str::to_owned),
             Self::Plugin { .. }
             | Self::Plugins(_)
             | Self::NoHealthyRuntime { .. }
@@ -497,6 +504,7 @@ impl ServerError {
             Self::NoHealthyRuntime { hint, .. } => hint.clone(),
             Self::Runtime { error, .. } => runtime_error_hint(error),
             Self::Trust(error) => error.hint(),
+            Self::Chat(error) => error.hint(),
             Self::NoContainer { near: Some(near), .. } => Some(format!("did you mean `{near}`?")),
             Self::NoContainer { near: None, .. } => Some("gx list shows all containers".to_owned()),
             Self::Unlisted { why, .. } => why.hint.clone(),

@@ -14,7 +14,7 @@ mod serve;
 #[cfg(test)]
 mod tests;
 
-pub use error::{Result, ServerError, TrustError};
+pub use error::{ChatError, Result, ServerError, TrustError};
 pub use node::{
     Caller, FirewallTable, Good, Inside, Node, NodeOptions, Origin, RecoverReport, Verb, Whose, authorize,
     firewall_tables, rotate,

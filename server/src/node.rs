@@ -25,6 +25,7 @@ mod admission;
 mod amounts;
 mod aside;
 mod caller;
+mod chat;
 mod containers;
 mod context;
 mod create;
@@ -133,6 +134,7 @@ pub struct Node {
     told: specs::Told,
     gpus: lock::TurnLock,
     table: peers::Table,
+    chat: chat::Chat,
 }
 
 impl std::fmt::Debug for Node {
@@ -195,6 +197,7 @@ impl Node {
             told: Default::default(),
             gpus: lock::TurnLock::new(&data, "gpus.lock"),
             table: peers::Table::new(config.peers),
+            chat: chat::Chat::new(config.chat.policy),
             data,
             version,
         }))

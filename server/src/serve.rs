@@ -100,7 +100,8 @@ impl Server {
     ///
     /// # Errors
     /// [`ServerError::NotLoopback`] without TLS at an address that others reach; [`ServerError::Locked`] when the data
-    /// folder has another server; [`ServerError::Listen`].
+    /// folder has another server; [`ServerError::Chat`] when the chat is configured and cannot be served;
+    /// [`ServerError::Listen`]. It is called on a runtime.
     pub fn new(listener: TcpListener, node: Arc<Node>, transport: Transport) -> Result<Self> {
         let address = listener.local_addr().map_err(ServerError::Listen)?;
         let door = match (transport, address.ip().is_loopback()) {
@@ -110,6 +111,7 @@ impl Server {
             (Transport::Insecure, false) => Door::Plain(Identity::Unknown),
         };
         let lock = ServerLock::take(node.data())?;
+        node.open_chat()?;
         lock.announce(address);
         Ok(Self { listener, door, node, _lock: lock })
     }
@@ -129,6 +131,7 @@ impl Server {
 
         drop(listener);
         let _ = close.send(true);
+        node.close_chat().await;
         let under_way = connections.len();
         tracing::info!(under_way, "shutting down");
         let all = async { while connections.join_next().await.is_some() {} };

@@ -1,6 +1,6 @@
 //! A connection's session: what its frames do.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -9,16 +9,16 @@ use bytes::Bytes;
 
 use super::conn::Conn;
 use super::door::blocking;
+use super::enter::Entry;
 use super::rate::Bucket;
 use super::writer::Job;
-use super::{Hub, MAX_OF_A_USER, Peer, Signed, count, random_in};
+use super::{Hub, Peer, Signed, count, random_in};
 use crate::frames::{
-    ClientFrame, ErrorCode, FrameError, Hello, Limits, MAX_PAGE, Member, NackCode, ServerFrame, VERSION,
-    WhyClosing,
+    ClientFrame, ErrorCode, FrameError, Hello, MAX_PAGE, Member, NackCode, ServerFrame, VERSION, WhyClosing,
 };
 use crate::id::{Cid, GroupId, Seq, UserName};
 use crate::policy::{Policy, Verb};
-use crate::store::{Head, NewMessage, Range, StoreError};
+use crate::store::{NewMessage, Range, StoreError};
 
 /// What a connection may ask, other than to send: so many at once, and in so long again.
 const ASKS: (u32, Duration) = (200, Duration::from_secs(4));
@@ -53,16 +53,6 @@ struct NotGiven {
     id: u64,
     code: ErrorCode,
     msg: &'static str,
-}
-
-/// What somebody comes in with.
-struct Entry {
-    token: Option<String>,
-    read: BTreeMap<GroupId, Seq>,
-    reset: BTreeSet<GroupId>,
-    resume: BTreeMap<GroupId, Seq>,
-    /// How often accounts had been changed when the proof was looked at.
-    changes: u64,
 }
 
 impl Session {
@@ -399,6 +389,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.hub.room().leave(&self.conn);
+        self.hub.gone.notify_waiters();
     }
 }
 
@@ -415,90 +406,4 @@ fn unless_failed<T>(id: u64, done: Option<Result<T, StoreError>>) -> Result<T, N
 
 fn ms(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX).max(1)
-}
-
-impl Hub {
-    /// Counts a message of a user, on whichever connection.
-    fn take_turn(&self, user: &UserName, policy: &Policy) -> Result<(), Duration> {
-        let (rate, now) = (policy.limits().rate, Instant::now());
-        let mut rates = self.rates.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        rates.entry(user.clone()).or_insert(Bucket::full(now)).take(rate.count, rate.per, now)
-    }
-
-    /// Returns the groups of which a client has messages that are not ours: beyond the last one, or with another hash.
-    fn resets(
-        &self,
-        user: &UserName,
-        resume: &BTreeMap<GroupId, Seq>,
-        chain: &BTreeMap<GroupId, crate::id::ChainHash>,
-    ) -> Result<BTreeSet<GroupId>, StoreError> {
-        let (heads, policy) = (self.store.heads(), self.policy());
-        let mut reset = BTreeSet::new();
-        for (group, seq) in resume {
-            if !policy.allows(user.as_str(), Verb::History, group.as_str()) {
-                continue;
-            }
-            let head = heads.get(group).copied().unwrap_or(Head::EMPTY);
-            let is_beyond = *seq > head.last;
-            let known = chain.get(group).filter(|_| !is_beyond && *seq >= head.first);
-            let is_other = match known {
-                Some(known) => {
-                    let before = Seq::new(seq.get().saturating_sub(1)).unwrap_or(Seq::ZERO);
-                    let page = self.store.read(group, Range::After(before), 1, 0)?;
-                    page.messages.first().is_some_and(|m| m.seq == *seq && m.h != *known)
-                }
-                None => false,
-            };
-            if is_beyond || is_other {
-                reset.insert(group.clone());
-            }
-        }
-        Ok(reset)
-    }
-
-    /// Lets somebody in who has proved who they are.
-    fn enter(&self, conn: &Arc<Conn>, entry: Entry) -> Result<(), WhyClosing> {
-        let Entry { token, read, reset, resume, changes } = entry;
-        let policy = self.gate();
-        let mut room = self.room();
-        let user = conn.user();
-        if policy.user_name(user.as_str()).is_none() {
-            return Err(WhyClosing::Removed);
-        }
-        if self.account_changes.load(Ordering::SeqCst) != changes {
-            return Err(WhyClosing::Crowded); // to come back with what is true now
-        }
-        if room.presence.of(user) >= MAX_OF_A_USER {
-            return Err(WhyClosing::Crowded);
-        }
-        let rights = self.rights(&policy, &room, user, &read, &reset);
-        conn.tell(&ServerFrame::Welcome {
-            user: user.clone(),
-            token,
-            server: self.server,
-            now: self.now(),
-            limits: limits(&policy),
-            rights,
-        });
-        for (group, seq) in &resume {
-            let last = room.sent.get(group).copied().unwrap_or(Seq::ZERO);
-            let from = if reset.contains(group) { Seq::ONE } else { seq.next() };
-            if from <= last && policy.allows(user.as_str(), Verb::Live, group.as_str()) {
-                conn.lag(group, from);
-            }
-        }
-        room.join(&policy, conn);
-        Ok(())
-    }
-}
-
-fn limits(policy: &Policy) -> Limits {
-    let limits = policy.limits();
-    Limits {
-        text_bytes: limits.max_text as u64,
-        per_s: limits.rate.per_s(),
-        burst: limits.rate.count,
-        page: MAX_PAGE,
-        retention_s: limits.retention.as_secs(),
-    }
 }

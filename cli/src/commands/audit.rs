@@ -179,14 +179,16 @@ impl Show for AuditEntry {
         if self.missing > 0 {
             result.push_str(&format!(" ({} before this are missing)", self.missing));
         }
+        let user = self.user.as_deref().map(|user| format!("  as {}", clean::line(user)));
         let container = self.container.as_deref().map(|name| format!("  {}", clean::line(name)));
         format!(
-            "{}  {:<22}  {:<21}  {}{}  {result}\n",
+            "{}  {:<22}  {:<21}  {}{}{}  {result}\n",
             human::moment(self.time),
             clean::line(&who),
             clean::line(&self.from),
             clean::line(&self.verb),
             container.unwrap_or_default(),
+            user.unwrap_or_default(),
         )
     }
 }
@@ -207,6 +209,7 @@ mod tests {
             caller,
             node: None,
             name: None,
+            user: None,
             from: "192.0.2.1:5".to_owned(),
             verb: "POST /v1/containers".to_owned(),
             container: None,

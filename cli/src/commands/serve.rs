@@ -26,7 +26,7 @@ Examples:
 
 It speaks TLS with the node's own key, and knows callers by theirs; whoever has none, or one that this host does not lend \
 to, is told what the host is and no more. SIGTERM and Ctrl-C end it in good order: containers keep running. SIGHUP has \
-it read `allow` in [server] again.";
+it read `allow` in [server] and the chat's policy again.";
 
 /// What `gx serve` takes.
 #[derive(Debug, Args)]
@@ -79,6 +79,10 @@ fn reload(node: &Node, began: &Settings, context: &Context<'_>) {
         Ok(settings) => settings,
         Err(error) => return tracing::error!(%error, "the configuration stays as it was"),
     };
+    if let Err(error) = node.reload_chat() {
+        let hint = error.hint().unwrap_or_default();
+        tracing::error!(%error, hint, "the chat's policy stays as it was");
+    }
     node.configure_members(settings.config.server.allow.iter().copied());
     let mut config = settings.config;
     config.server.allow.clone_from(&began.config.server.allow);

@@ -17,6 +17,7 @@ fn entry(number: u64, caller: CallerKind) -> AuditEntry {
         caller,
         node: None,
         name: None,
+        user: None,
         from: "192.0.2.1:5".to_owned(),
         verb: "POST /v1/containers".to_owned(),
         container: None,

@@ -43,6 +43,8 @@ pub(crate) enum Failure {
     TooManyTunnels { limit: usize },
     #[error("{limit} watch what happens on this host at a time, and no more")]
     TooManyWatches { limit: usize },
+    #[error("{limit} talk on this host at a time, and no more")]
+    TooManyChats { limit: usize },
     #[error("{limit} tests of this host's throughput run at a time, and no more")]
     TooManyTests { limit: u16, retry_after: Duration },
     #[error("this host has been measured enough for now")]
@@ -85,6 +87,7 @@ impl Failure {
             Self::TooManyExecs { .. }
             | Self::TooManyTunnels { .. }
             | Self::TooManyWatches { .. }
+            | Self::TooManyChats { .. }
             | Self::TooManyTests { .. }
             | Self::MeasuredOut { .. }
             | Self::TooFast { .. } => (StatusCode::TOO_MANY_REQUESTS, ErrorCode::ResourceExhausted),

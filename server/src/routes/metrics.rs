@@ -37,6 +37,7 @@ async fn metrics(state: Arc<State>, request: Request) -> Result<Response, Failur
     trust(&mut page, &state, &request.caller).await;
     requests(&mut page, &state);
     peers(&mut page, &state);
+    chat(&mut page, &state);
     connections(&mut page, &state);
     speedtests(&mut page, &state);
     let mut response = page.0.into_response();
@@ -130,6 +131,14 @@ fn requests(page: &mut Page, state: &State) {
     page.sample(&format!("{name}_count"), &[], counts.last().copied().unwrap_or_default());
     page.family("gx_audit_missing_total", "counter", "Entries that the audit log does not have.");
     page.sample("gx_audit_missing_total", &[], state.audit.missing());
+}
+
+/// What the chat has done, where there is one.
+fn chat(page: &mut Page, state: &State) {
+    for (name, about, only_rises, value) in state.node.chat_figures() {
+        page.family(name, if only_rises { "counter" } else { "gauge" }, about);
+        page.sample(name, &[], value);
+    }
 }
 
 /// The table of servers, and its exchange.

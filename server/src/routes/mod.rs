@@ -25,6 +25,7 @@ use crate::rates::Rates;
 
 mod answer;
 mod bulk;
+mod chat;
 mod containers;
 mod events;
 mod exec;
@@ -55,6 +56,8 @@ const MAX_EXECS: usize = 256;
 const MAX_TUNNELS: usize = 128;
 /// Watches of what happens to containers at a time.
 const MAX_WATCHES: usize = 64;
+/// Connections to the chat at a time.
+const MAX_CHATS: usize = 16_384;
 
 /// What all routes share.
 pub(crate) struct State {
@@ -67,6 +70,7 @@ pub(crate) struct State {
     execs: Arc<Semaphore>,
     tunnels: Arc<Semaphore>,
     watches: Arc<Semaphore>,
+    chats: Arc<Semaphore>,
     bulk: Arc<bulk::Bulk>,
     clock: speedtest::Clock,
     /// How long one request of a speed test may take.
@@ -78,6 +82,7 @@ impl State {
         let execs = Arc::new(Semaphore::new(MAX_EXECS));
         let tunnels = Arc::new(Semaphore::new(MAX_TUNNELS));
         let watches = Arc::new(Semaphore::new(MAX_WATCHES));
+        let chats = Arc::new(Semaphore::new(MAX_CHATS));
         let config = node.server_config();
         let now = Instant::now();
         let rates = Rates::new(&config.rates, now);
@@ -94,6 +99,7 @@ impl State {
             execs,
             tunnels,
             watches,
+            chats,
             bulk,
             clock,
             longest,
@@ -175,6 +181,7 @@ fn table() -> impl Iterator<Item = &'static Route> {
         trust::ROUTES,
         speedtest::ROUTES,
         peers::ROUTES,
+        chat::ROUTES,
     ]
     .into_iter()
     .flatten()
@@ -197,6 +204,8 @@ pub(crate) fn all(state: Arc<State>) -> impl Filter<Extract = (Response,), Error
         .and(query)
         .and(warp::header::headers_cloned())
         .and(host)
+        // Before warp takes it for a WebSocket of its own.
+        .and(warp::ext::optional::<hyper::upgrade::OnUpgrade>())
         .and(socket)
         .and(warp::ext::optional::<Connection>())
         .and(warp::ext::optional::<Cut>())
@@ -207,6 +216,7 @@ pub(crate) fn all(state: Arc<State>) -> impl Filter<Extract = (Response,), Error
                   query,
                   headers,
                   host,
+                  upgrade,
                   socket,
                   from,
                   cut,
@@ -217,7 +227,8 @@ pub(crate) fn all(state: Arc<State>) -> impl Filter<Extract = (Response,), Error
                 let from = connection.address();
                 let trail = Trail::begin(&state, id, caller.clone(), connection.from.clone());
                 let reference = String::new();
-                let request = Request { caller, from, reference, query, headers, body, socket, cut, trail };
+                let request =
+                    Request { caller, from, reference, query, headers, body, socket, upgrade, cut, trail };
                 handle(state.clone(), method, path.as_str().to_owned(), host, connection, request)
             },
         )

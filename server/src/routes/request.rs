@@ -11,6 +11,7 @@ use gx_core::IdempotencyKey;
 use gx_core::api::{IDEMPOTENCY_KEY, REQUEST_ID, STREAM_TYPE};
 use gx_core::peers::form::{self, FormError};
 use gx_core::stream::{Input, InputChunk, InputSender, input};
+use hyper::upgrade::OnUpgrade;
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 use warp::http::HeaderMap;
@@ -83,6 +84,8 @@ pub(crate) struct Request {
     pub(crate) body: Body,
     /// There if the request asks for a WebSocket.
     pub(crate) socket: Option<Ws>,
+    /// The same, as hyper has it; one of the two is used.
+    pub(crate) upgrade: Option<OnUpgrade>,
     /// The end of its connection.
     pub(crate) cut: Cut,
     /// What becomes of it.

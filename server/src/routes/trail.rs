@@ -34,6 +34,8 @@ struct Track {
 struct Noted {
     route: Option<(&'static str, &'static str)>,
     container: Option<String>,
+    /// As whom they signed in to the chat.
+    user: Option<String>,
     /// The status of the answer, once its head is on the way.
     status: Option<StatusCode>,
     /// Whether the answer is told of only when all of it is on the way.
@@ -72,6 +74,11 @@ impl Trail {
         {
             noted.container = Some(name.to_owned());
         }
+    }
+
+    /// Notes as whom somebody signed in to the chat.
+    pub(super) fn signed_in(&self, user: &str) {
+        self.0.noted().user = Some(user.to_owned());
     }
 
     /// Tells of an answer whose head is on the way.
@@ -172,6 +179,7 @@ impl Track {
             caller: kind_of(&self.caller),
             node,
             name,
+            user: noted.user,
             from: self.from.clone(),
             verb: noted.route.map_or("none".to_owned(), |(method, path)| format!("{method} {path}")),
             container: noted.container.map(|name| name.chars().take(128).collect()),

@@ -81,6 +81,10 @@ const TABLE: &[(&str, &str, [Cell; 7])] = &[
     ("GET",    "/v1/members",                        [NO,    NO,  NO,    NO,   NO,   OK,  NO]),
     ("PUT",    "/v1/members/{id}",                   [NO,    NO,  NO,    NO,   NO,   OK,  NO]),
     ("DELETE", "/v1/members/{id}",                   [NO,    NO,  NO,    NO,   NO,   OK,  NO]),
+    ("GET",    "/v1/chat",                           [OK,    OK,  OK,    OK,   OK,   OK,  OK]),
+    ("GET",    "/v1/chat/users",                     [NO,    NO,  NO,    NO,   NO,   OK,  NO]),
+    ("PUT",    "/v1/chat/users/{id}",                [NO,    NO,  NO,    NO,   NO,   OK,  NO]),
+    ("POST",   "/v1/chat/stop",                      [NO,    NO,  NO,    NO,   NO,   OK,  NO]),
     ("GET",    "/speedtest/config",                   [OK,    OK,  OK,    OK,   OK,   OK,  OK]),
     ("GET",    "/speedtest/ping",                     [OK,    OK,  OK,    OK,   OK,   OK,  OK]),
     ("GET",    "/speedtest/down",                     [OK,    OK,  OK,    OK,   OK,   OK,  OK]),
@@ -102,7 +106,13 @@ struct Stage {
 
 impl Stage {
     async fn new() -> Self {
-        let host = Host::with(&["mock"], |config| config.server.policy.builds = true).await;
+        let army = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/chat/army.toml");
+        let configure = |config: &mut gx_core::config::Config| {
+            config.server.policy.builds = true;
+            config.chat.policy = Some(army);
+        };
+        let host = Host::with(&["mock"], configure).await;
+        host.node.open_chat().unwrap();
         for number in [3, 4, 5, 7] {
             host.node.allow(&Caller::Host, &node(number).to_string(), AllowRequest::default()).await.unwrap();
         }
@@ -128,6 +138,7 @@ impl Stage {
     fn path(&self, path: &str) -> String {
         let id = match path.split('/').nth(2) {
             Some("containers") => self.web.clone(),
+            Some("chat") => "Army1".to_owned(),
             Some("invites") => self.ticket.invite.to_string(),
             _ => node(3).to_string(),
         };
@@ -171,6 +182,12 @@ impl Stage {
         let (host, who) = (&self.host, Self::who(column));
         if path.ends_with("/exec") {
             return self.exec(who).await;
+        }
+        if path == "/v1/chat" {
+            // Anybody comes to the door: its accounts decide, and they are none of the host's.
+            return socket(host, who, path)
+                .await
+                .map_or_else(|(status, told)| (status.as_u16(), Some(told.code)), |_| (200, None));
         }
         if path.ends_with("/ssh") || path.ends_with("/vnc") {
             let refused = socket(host, who, &self.path(path)).await.map(drop).unwrap_err();
@@ -222,7 +239,8 @@ impl Stage {
         let probe = self.host.probe();
         let calls =
             (probe.calls("copy_in"), probe.calls("copy_out"), probe.calls("logs"), probe.calls("stats"));
-        format!("{containers:?} {images:?} {list} {files} {calls:?} {}", probe.execs().len())
+        let talk = format!("{:?}", self.host.node.chat_users(&Caller::Host).await);
+        format!("{talk} {containers:?} {images:?} {list} {files} {calls:?} {}", probe.execs().len())
     }
 }
 

@@ -2,6 +2,7 @@
 //! behind a probe that can hold calls up, make them fail, and tell which are under way.
 
 mod authorisation;
+mod chat;
 mod create;
 mod door;
 mod events;

@@ -54,8 +54,14 @@ impl Served {
 
     /// Ends it in good order.
     pub(super) async fn stop(self) {
+        drop(self.stop_keeping().await);
+    }
+
+    /// Ends it in good order, and returns the host, whose data folder is still there.
+    pub(super) async fn stop_keeping(self) -> Host {
         self.stop.send(()).unwrap();
         self.running.await.unwrap().unwrap();
+        self.host
     }
 
     /// Connects as the host's owner, for what the client would never send.
