@@ -21,6 +21,7 @@
 //! | `peers` | servers that exchange their tables, the best of them, and peers that are not as they should be |
 //! | `plugins` | bad and misbehaving plugins |
 //! | `stranger` | a plugin from a workspace of its own, from `gx plugin new` to `gx create` |
+//! | `chat_faults` | what the chat has acknowledged survives kill -9; a thousand connections miss nothing |
 //! | `faults` | engines that go away, kill -9, Ctrl-C, slow readers |
 //! | `gpus` | GPUs in the specs and in containers, on both engines, with imaginary hardware |
 //! | `imaginary` | that hardware: a stub of NVML, and engines that hand its GPUs over |
@@ -35,6 +36,7 @@
 //! | `support`, `engine_proxy`, `private_docker` | how tests start programs, hosts and engines, and cut them off |
 
 mod browser;
+mod chat_faults;
 mod clients;
 mod config;
 mod dashboard;
