@@ -23,6 +23,7 @@ const DATA_DIR: &str = "GX_DATA_DIR";
 const ON: &str = "GX_ON";
 const RUNTIME: &str = "GX_RUNTIME";
 const NO_COLOR: &str = "NO_COLOR";
+const USER: &str = "USER";
 const BROWSER: &str = "BROWSER";
 const DISPLAYS: [&str; 2] = ["DISPLAY", "WAYLAND_DISPLAY"];
 
@@ -155,8 +156,7 @@ pub enum Command {
     /// Lists the servers that are known, measures them, and finds the best
     Peers(Box<peers::PeersArgs>),
     /// Talks along an organisation's hierarchy, in groups that its policy gives
-    #[command(subcommand)]
-    Chat(chat::ChatCommand),
+    Chat(Box<chat::ChatArgs>),
     /// Lends this machine
     Serve(serve::ServeArgs),
     /// Shows who this node is, and which hosts it knows
@@ -210,6 +210,8 @@ pub struct Environment {
     pub runtime: Option<String>,
     /// The user's folder.
     pub home: Option<PathBuf>,
+    /// The user's name on this machine.
+    pub user: Option<String>,
     /// The folder for configuration; absolute, else it does not count (XDG Base Directory Specification).
     pub xdg_config_home: Option<PathBuf>,
     /// The folder for data; absolute likewise.
@@ -234,6 +236,7 @@ impl Environment {
             on: text(ON),
             runtime: text(RUNTIME),
             home: absolute("HOME"),
+            user: text(USER),
             xdg_config_home: absolute("XDG_CONFIG_HOME"),
             xdg_data_home: absolute("XDG_DATA_HOME"),
             browser: text(BROWSER),

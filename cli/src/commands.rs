@@ -171,6 +171,7 @@ async fn followed(result: Result<Status>, context: &Context<'_>) -> Result<Statu
 fn is_endless(command: &Command) -> bool {
     match command {
         Command::Audit(args) => args.follow,
+        Command::Chat(args) => args.is_endless(),
         Command::Logs(args) => args.follow,
         Command::Events(_) => true,
         Command::Stats(args) => !args.no_stream,
@@ -208,7 +209,7 @@ async fn dispatch(command: Command, context: &Context<'_>) -> Result<Status> {
         Command::Runtimes(args) => runtimes::run(args, context).await,
         Command::Invite(args) => invite::run(*args, context).await,
         Command::Allow(command) => allow::run(command, context).await,
-        Command::Chat(command) => chat::run(command, context).await,
+        Command::Chat(args) => chat::run(*args, context).await,
         Command::Peers(args) => peers::run(*args, context).await,
         Command::Config(command) => config::run(command, context),
         Command::Completions(args) => completions::run(&args, context),

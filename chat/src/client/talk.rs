@@ -179,6 +179,16 @@ impl Talk {
         self.online && self.rooms.values().all(Room::is_whole)
     }
 
+    /// Returns whether a script may go on: its group is shown, and what it has said so far is stored, or there is no server.
+    ///
+    /// # Errors
+    /// [`WeekError`].
+    pub fn is_settled(&self) -> Result<bool, WeekError> {
+        let room = self.current.as_ref().and_then(|group| self.rooms.get(group));
+        let is_shown = room.is_some_and(|room| room.is_shown || !room.rights.r);
+        Ok(is_shown && (!self.online || (self.is_whole() && self.week.waiting()? == 0)))
+    }
+
     /// Returns what is said to the server at the end.
     ///
     /// # Errors
