@@ -2,8 +2,9 @@
 //!
 //! The table is also what `/openapi.json` is made of, so a route that is not described does not exist.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use bytes::Buf;
@@ -293,17 +294,32 @@ fn has_body(headers: &HeaderMap) -> bool {
         || headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0")
 }
 
+/// The routes without a reference, by their paths.
+static PLAIN: LazyLock<HashMap<&'static str, Vec<&'static Route>>> = LazyLock::new(|| {
+    let mut plain = HashMap::<_, Vec<_>>::new();
+    for route in table().filter(|route| !route.path.contains('{')) {
+        plain.entry(route.path).or_default().push(route);
+    }
+    plain
+});
+
 /// Finds the route of a request, and what it refers to.
 fn find(method: &str, path: &str) -> Result<(&'static Route, String), Failure> {
-    let mut fitting: Vec<(&Route, String)> =
-        table().filter_map(|route| Some((route, reference_in(route.path, path)?))).collect();
-    match fitting.iter().position(|(route, _)| route.method == method) {
-        Some(at) => Ok(fitting.swap_remove(at)),
-        None if fitting.is_empty() => Err(Failure::NoRoute { path: path.chars().take(200).collect() }),
-        None => {
-            let allowed = fitting.iter().map(|(route, _)| route.method).collect();
-            Err(Failure::Method { path: path.chars().take(200).collect(), allowed })
-        }
+    let plain = PLAIN.get(path).into_iter().flatten();
+    if let Some(route) = plain.clone().find(|route| route.method == method) {
+        return Ok((route, String::new()));
+    }
+    let with_reference = table().filter(|route| route.path.contains('{'));
+    let fits = |route: &'static Route| Some((route, reference_in(route.path, path)?));
+    let mut fitting: Vec<(&Route, String)> = with_reference.filter_map(fits).collect();
+    if let Some(at) = fitting.iter().position(|(route, _)| route.method == method) {
+        return Ok(fitting.swap_remove(at));
+    }
+    let path = path.chars().take(200).collect();
+    let allowed: Vec<_> = plain.copied().chain(fitting.into_iter().map(|(route, _)| route)).collect();
+    match allowed.is_empty() {
+        true => Err(Failure::NoRoute { path }),
+        false => Err(Failure::Method { path, allowed: allowed.iter().map(|route| route.method).collect() }),
     }
 }
 

@@ -128,17 +128,10 @@ impl Track {
         if matches!(failure, Some(Failure::TooFast { .. })) {
             self.state.counters.limited(kind_of(&self.caller));
         }
-        let entry = self.entry(code);
-        let is_read = |(method, at)| {
-            // An exchange of tables mostly reads, and comes as often as the network has servers.
-            let exchanges = matches!(at, path::IP_TABLE | path::IP_TABLE_LEGACY);
-            method == "GET" || exchanges || speedtest::is_bulk(method, at)
-        };
-        let is_read = self.noted().route.is_none_or(is_read);
-        let is_session = entry.status == StatusCode::SWITCHING_PROTOCOLS.as_u16();
-        if is_read && code.is_none_or(|code| code == ErrorCode::Cancelled) && !is_session {
+        if self.is_only_read(code) {
             return;
         }
+        let entry = self.entry(code);
         let is_limited = failure.is_some_and(Failure::is_limit);
         // Whoever is refused as often as they like must not fill the logs.
         let is_told = match is_limited || entry.caller == CallerKind::Stranger {
@@ -151,6 +144,18 @@ impl Track {
         if let Some(failure) = failure.filter(|_| is_told) {
             self.log(failure);
         }
+    }
+
+    /// Returns whether something was read by somebody who may: the audit log has none of that.
+    fn is_only_read(&self, code: Option<ErrorCode>) -> bool {
+        let noted = self.noted();
+        let reads = noted.route.is_none_or(|(method, at)| {
+            // An exchange of tables mostly reads, and comes as often as the network has servers.
+            let exchanges = matches!(at, path::IP_TABLE | path::IP_TABLE_LEGACY);
+            method == "GET" || exchanges || speedtest::is_bulk(method, at)
+        });
+        let is_session = noted.status == Some(StatusCode::SWITCHING_PROTOCOLS);
+        reads && !is_session && code.is_none_or(|code| code == ErrorCode::Cancelled)
     }
 
     /// Logs the whole story: the client is told only part of it.

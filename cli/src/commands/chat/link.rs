@@ -87,19 +87,19 @@ impl Road {
         &mut self,
         week: &mut Week,
         hello: impl Fn(&Week, &UserName, Auth) -> Result<ClientFrame>,
-    ) -> Result<(ChatSocket, ServerFrame)> {
+    ) -> Result<(Box<ChatSocket>, ServerFrame)> {
         if let Some(token) = week.token()? {
             match dial(self.client.clone(), hello(week, &self.user, Auth::Token { token })?).await? {
-                Dialled::In(socket, welcome) => return Ok((socket, welcome)),
+                Dialled::In(socket, welcome) => return Ok((socket, *welcome)),
                 Dialled::Refused(_) => week.set_token(None)?,
             }
         }
-        if self.client.node().is_some() && self.password_file.is_none() {
-            if let Dialled::In(socket, welcome) =
+        if self.client.node().is_some()
+            && self.password_file.is_none()
+            && let Dialled::In(socket, welcome) =
                 dial(self.client.clone(), hello(week, &self.user, Auth::Key {})?).await?
-            {
-                return Ok((socket, welcome));
-            }
+        {
+            return Ok((socket, *welcome));
         }
         if !self.is_named && self.password_file.is_none() && can_ask() {
             self.user = ask_user(Some(&self.user))?;
@@ -107,7 +107,7 @@ impl Road {
         }
         let password = self.password()?;
         match dial(self.client.clone(), hello(week, &self.user, Auth::Password { password })?).await? {
-            Dialled::In(socket, welcome) => Ok((socket, welcome)),
+            Dialled::In(socket, welcome) => Ok((socket, *welcome)),
             Dialled::Refused(why) => Err(refused(&self.user, &why)),
         }
     }
@@ -127,7 +127,7 @@ impl Road {
 
 /// What became of a sign-in.
 pub(super) enum Dialled {
-    In(ChatSocket, ServerFrame),
+    In(Box<ChatSocket>, Box<ServerFrame>),
     /// It is not proved.
     Refused(String),
 }
@@ -141,7 +141,7 @@ pub(super) async fn dial(client: Client, hello: ClientFrame) -> Result<Dialled> 
     let first = tokio::time::timeout(SIGN_IN, socket.next()).await.map_err(|_| silent())??;
     let frame = first.ok_or_else(silent)?;
     match parse(&frame)? {
-        welcome @ ServerFrame::Welcome { .. } => Ok(Dialled::In(socket, welcome)),
+        welcome @ ServerFrame::Welcome { .. } => Ok(Dialled::In(Box::new(socket), Box::new(welcome))),
         ServerFrame::Error { code: ErrorCode::Auth, msg, .. } => Ok(Dialled::Refused(msg)),
         ServerFrame::Error { msg, retry_ms, .. } => {
             let told = CliError::failed("the chat does not let anybody in now").cause(msg);

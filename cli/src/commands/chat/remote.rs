@@ -18,7 +18,7 @@ const PING: Duration = Duration::from_secs(20);
 
 /// A user who is signed in.
 pub(super) struct Remote {
-    socket: ChatSocket,
+    socket: Box<ChatSocket>,
     pub(super) week: Week,
     pub(super) user: UserName,
     pub(super) rights: Rights,

@@ -74,7 +74,7 @@ pub(super) async fn run(args: TalkArgs, context: &Context<'_>) -> Result {
 type Dialling = Pin<Box<dyn Future<Output = Result<Dialled>>>>;
 
 enum Link {
-    Open(ChatSocket),
+    Open(Box<ChatSocket>),
     Dials(Dialling),
     Waits(Instant),
 }
@@ -151,7 +151,7 @@ impl Session<'_> {
                 self.link = Link::Open(socket);
                 self.pause = PAUSES.0;
                 let mut effects = vec![Effect::Show(Shown::Notice("connected again".to_owned()))];
-                effects.extend(talk.frame(welcome, now_ms())?);
+                effects.extend(talk.frame(*welcome, now_ms())?);
                 Ok(effects)
             }
             Event::Dialled(Ok(Dialled::Refused(why))) => Err(refused(talk.me(), &why)),
