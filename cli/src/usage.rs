@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use gx_core::config::closest;
 
 use crate::cli::Globals;
 use crate::error::{CliError, Kind, Status};
@@ -85,15 +86,22 @@ pub(crate) fn explain(error: &clap::Error, args: &[OsString]) -> CliError {
         }
         _ => CliError::usage(first_line(&error.to_string())),
     };
+    let wrong = context(ContextKind::InvalidSubcommand).join(" ");
     let meant = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue];
     let told = meant.iter().fold(told, |told, kind| match context(*kind).as_slice() {
         [] => told,
-        some => told.hint(format!("did you mean `{}`?", some.join("` or `"))),
+        some => told.hint(format!("did you mean `{}`?", nearest(&wrong, some).join("` or `"))),
     });
     if !told.hints.is_empty() {
         return told;
     }
     told.hint(format!("`{} --help` shows what there is, with examples", command.join(" ")))
+}
+
+/// Returns the one that is a slip away from a word, if one is; clap names whatever is like it.
+fn nearest<'s>(word: &str, suggested: &'s [String]) -> Vec<&'s str> {
+    let suggested = || suggested.iter().map(String::as_str);
+    closest(word, suggested()).map_or_else(|| suggested().collect(), |one| vec![one])
 }
 
 fn texts(value: &ContextValue) -> Vec<String> {

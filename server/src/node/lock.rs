@@ -13,6 +13,10 @@ use tokio::sync::OwnedMutexGuard;
 
 use crate::error::{Result, ServerError};
 
+/// How long a server that was killed may still seem to be there: a program that it was about to start has its files until
+/// it has become that program. Who looks whether a server runs ([`served_at`]) has the lock for a moment, too.
+const FAREWELL: Duration = Duration::from_millis(500);
+
 /// Held by the one server of a data folder. The file says where it listens.
 #[derive(Debug)]
 pub(crate) struct ServerLock(File);
@@ -25,10 +29,16 @@ impl ServerLock {
     pub(crate) fn take(data: &Path) -> Result<Self> {
         let path = data.join("server.lock");
         let file = open(&path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self(file)),
-            Err(TryLockError::WouldBlock) => Err(ServerError::Locked { data: data.to_owned() }),
-            Err(TryLockError::Error(error)) => Err(ServerError::state("lock", &path)(error)),
+        let deadline = Instant::now() + FAREWELL;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Self(file)),
+                Err(TryLockError::Error(error)) => return Err(ServerError::state("lock", &path)(error)),
+                Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                    return Err(ServerError::Locked { data: data.to_owned() });
+                }
+                Err(TryLockError::WouldBlock) => std::thread::sleep(RETRY),
+            }
         }
     }
 
@@ -169,6 +179,17 @@ mod tests {
         drop(first);
         assert_eq!(served_at(data.path()), None, "nobody serves any more");
         ServerLock::take(data.path()).unwrap();
+    }
+
+    #[test]
+    fn a_server_that_is_about_to_be_gone_is_waited_for() {
+        let data = tempfile::tempdir().unwrap();
+        let leaving = ServerLock::take(data.path()).unwrap();
+        std::thread::scope(|scope| {
+            let next = scope.spawn(|| ServerLock::take(data.path()));
+            drop(leaving);
+            next.join().unwrap().unwrap();
+        });
     }
 
     #[tokio::test]
