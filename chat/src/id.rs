@@ -8,10 +8,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use gx_core::id::ParseIdError;
 use serde::{Deserialize, Serialize};
 
-fn refused(noun: &'static str, value: &str, rule: &'static str) -> ParseIdError {
-    ParseIdError { noun, value: value.chars().take(80).collect(), rule }
-}
-
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $noun:literal, $rule:literal, $check:expr) => {
         $(#[$doc])*
@@ -30,7 +26,7 @@ macro_rules! name {
             type Err = ParseIdError;
             fn from_str(text: &str) -> Result<Self, ParseIdError> {
                 let check: fn(&str) -> bool = $check;
-                if check(text) { Ok(Self(text.to_owned())) } else { Err(refused($noun, text, $rule)) }
+                if check(text) { Ok(Self(text.to_owned())) } else { Err(ParseIdError::new($noun, text, $rule)) }
             }
         }
 
@@ -143,7 +139,7 @@ impl TryFrom<u64> for Seq {
     type Error = ParseIdError;
     fn try_from(number: u64) -> Result<Self, ParseIdError> {
         let rule = "it is at most 9007199254740991";
-        Self::new(number).ok_or_else(|| refused("message number", &number.to_string(), rule))
+        Self::new(number).ok_or_else(|| ParseIdError::new("message number", &number.to_string(), rule))
     }
 }
 
@@ -184,7 +180,9 @@ impl FromStr for ChainHash {
     type Err = ParseIdError;
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
-        bytes.map(Self).ok_or_else(|| refused("hash", text, "it is 43 characters of base64 for URLs"))
+        bytes
+            .map(Self)
+            .ok_or_else(|| ParseIdError::new("hash", text, "it is 43 characters of base64 for URLs"))
     }
 }
 

@@ -103,11 +103,9 @@ impl fmt::Display for Verb {
 impl FromStr for Verb {
     type Err = ParseIdError;
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
-        Self::ALL.into_iter().find(|verb| verb.as_str() == text).ok_or_else(|| ParseIdError {
-            noun: "verb",
-            value: text.chars().take(80).collect(),
-            rule: "it is send, live, history, search, export, presence, members or typing",
-        })
+        let rule = "it is send, live, history, search, export, presence, members or typing";
+        let verb = Self::ALL.into_iter().find(|verb| verb.as_str() == text);
+        verb.ok_or_else(|| ParseIdError::new("verb", text, rule))
     }
 }
 

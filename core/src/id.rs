@@ -25,7 +25,8 @@ pub struct ParseIdError {
 }
 
 impl ParseIdError {
-    fn new(noun: &'static str, value: &str, rule: &'static str) -> Self {
+    /// Says that a text is not what it was meant to be, and shortens it.
+    pub fn new(noun: &'static str, value: &str, rule: &'static str) -> Self {
         Self { noun, value: value.chars().take(80).collect(), rule }
     }
 }
