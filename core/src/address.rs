@@ -145,7 +145,7 @@ impl From<Address> for String {
 }
 
 fn bad(text: &str, rule: &'static str) -> ParseIdError {
-    ParseIdError { noun: "host's address", value: text.chars().take(80).collect(), rule }
+    ParseIdError::new("host's address", text, rule)
 }
 
 fn read_endpoint(text: &str) -> Option<Endpoint> {

@@ -39,11 +39,8 @@ impl FromStr for Format {
     type Err = ParseIdError;
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
         let all = [Self::Text, Self::Markdown, Self::JsonLines];
-        all.into_iter().find(|format| format.ending() == text).ok_or_else(|| ParseIdError {
-            noun: "format",
-            value: text.chars().take(80).collect(),
-            rule: "it is txt, md or jsonl",
-        })
+        let format = all.into_iter().find(|format| format.ending() == text);
+        format.ok_or_else(|| ParseIdError::new("format", text, "it is txt, md or jsonl"))
     }
 }
 

@@ -105,11 +105,8 @@ impl FromStr for Rate {
                 .contains(&per)
                 .then_some(Self { count, per })
         });
-        rate.ok_or(ParseIdError {
-            noun: "rate",
-            value: text.chars().take(80).collect(),
-            rule: "it is a number of messages and a span of time, as in 50/10s or 5/s",
-        })
+        let rule = "it is a number of messages and a span of time, as in 50/10s or 5/s";
+        rate.ok_or_else(|| ParseIdError::new("rate", text, rule))
     }
 }
 

@@ -129,11 +129,9 @@ impl std::str::FromStr for ImagePattern {
             return Ok(Self::ALL);
         }
         // With every star a letter it is the name of an image, or no pattern.
-        let shape: ImageRef = text.replace('*', "a").parse().map_err(|error: ParseIdError| ParseIdError {
-            noun: "pattern of images",
-            value: text.chars().take(80).collect(),
-            rule: error.rule,
-        })?;
+        let bad = |rule| ParseIdError::new("pattern of images", text, rule);
+        let shape: ImageRef =
+            text.replace('*', "a").parse().map_err(|error: ParseIdError| bad(error.rule))?;
         let cut = |part: &str| text[text.len() - part.len()..].to_owned();
         let digest = shape.digest().map(cut);
         let rest = text.split_once('@').map_or(text, |(rest, _)| rest);
@@ -144,11 +142,7 @@ impl std::str::FromStr for ImagePattern {
             None => (rest, None),
         };
         if digest.as_ref().is_some_and(|digest| digest.contains('*')) {
-            return Err(ParseIdError {
-                noun: "pattern of images",
-                value: text.chars().take(80).collect(),
-                rule: "a digest is given in full",
-            });
+            return Err(bad("a digest is given in full"));
         }
         let repository = QualifiedImage::qualify(name).join();
         Ok(Self { text: Text::Given(text.to_owned()), parts: Some(Parts { repository, tag, digest }) })
