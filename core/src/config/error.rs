@@ -38,6 +38,9 @@ impl ConfigError {
         let start = floor_boundary(text, span.start);
         let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
         let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
+        // What is no part of the line that is shown has no place in it.
+        let line_end = line_start + text[line_start..line_end].trim_end_matches('\r').len();
+        let start = start.min(line_end);
         let end = floor_boundary(text, span.end.clamp(start, line_end));
         Self {
             origin: origin.to_owned(),
@@ -46,7 +49,7 @@ impl ConfigError {
             width: text[start..end].chars().count().max(1),
             message: message.into(),
             hint: None,
-            source_line: text[line_start..line_end].trim_end_matches('\r').to_owned(),
+            source_line: text[line_start..line_end].to_owned(),
         }
     }
 

@@ -16,9 +16,9 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::container::Inspected;
 use crate::engine::{Engine, EngineError};
 use crate::error;
+use crate::lifecycle;
 use crate::network;
 use crate::spec::SpecGenerator;
 
@@ -183,7 +183,7 @@ async fn by_key(engine: &Engine, key: &str) -> Result<Option<Found>> {
 }
 
 async fn by_name(engine: &Engine, name: &str) -> Result<Option<Found>> {
-    match engine.get_json::<Inspected>(&format!("/containers/{name}/json"), &[]).await {
+    match lifecycle::look_at(engine, name).await {
         Ok(inspected) => {
             let labels = [label::KEY, label::SPEC]
                 .into_iter()

@@ -32,6 +32,14 @@ pub(crate) fn is_missing(error: &EngineError) -> bool {
     said(error).is_some_and(|(_, text)| code_of_text(text) == Some(ErrorCode::NotFound))
 }
 
+/// Returns whether the service failed because the main process ended while it looked.
+pub(crate) fn is_ending(error: &EngineError) -> bool {
+    said(error).is_some_and(|(_, text)| {
+        let gone = ["no such process", "no such file or directory"];
+        text.contains("/proc/") && text.contains("/cgroup: ") && gone.iter().any(|gone| text.ends_with(gone))
+    })
+}
+
 /// Returns the error in gx's terms; `doing` is what failed: `inspect of the container`.
 pub(crate) fn translated(doing: &str, error: &EngineError) -> RuntimeError {
     let Some((status, text)) = said(error) else { return not_answered(doing, error) };
@@ -318,6 +326,15 @@ mod tests {
         assert_eq!(short("invalid signal: SIGFOO: invalid signal: SIGFOO"), "invalid signal: SIGFOO");
         assert_eq!(short("x: image not known"), "x: image not known");
         assert_eq!(short(""), "");
+    }
+
+    #[test]
+    fn a_look_that_meets_an_end_is_told_from_one_that_fails() {
+        let ending = |text: &str| is_ending(&fault(500, text));
+        assert!(ending("read /proc/31196/cgroup: no such process")); // seen
+        assert!(ending("open /proc/31196/cgroup: no such file or directory"));
+        assert!(!ending("read /proc/31196/cgroup: permission denied"));
+        assert!(!ending("open /etc/x: no such file or directory"));
     }
 
     #[test]

@@ -24,10 +24,27 @@ const KILL_LIMIT: Duration = Duration::from_secs(30);
 const BUSY_TRIES: u32 = 20;
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
+/// How often an inspect is asked for again that met the end of a container, and after which pause.
+const ENDING_TRIES: u32 = 100;
+const ENDING_PAUSE: Duration = Duration::from_millis(20);
+
 /// Returns what the engine knows of a container.
 pub(crate) async fn inspect(engine: &Engine, id: &ContainerId) -> Result<Inspected> {
-    let path = format!("/containers/{id}/json");
-    engine.get_json(&path, &[]).await.map_err(|error| error::about(id, "inspect", &error))
+    look_at(engine, id.as_str()).await.map_err(|error| error::about(id, "inspect", &error))
+}
+
+/// Asks the engine for a container of this id or name.
+///
+/// Podman reads the control group of the main process, and fails where that is gone while its end is not yet noted.
+pub(crate) async fn look_at(engine: &Engine, container: &str) -> Result<Inspected, EngineError> {
+    let path = format!("/containers/{container}/json");
+    for _ in 0..ENDING_TRIES {
+        match engine.get_json(&path, &[]).await {
+            Err(error) if error::is_ending(&error) => tokio::time::sleep(ENDING_PAUSE).await,
+            inspected => return inspected,
+        }
+    }
+    engine.get_json(&path, &[]).await
 }
 
 /// Starts a container; a running one is well.
