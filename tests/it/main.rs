@@ -11,6 +11,7 @@
 //! | `disk` | what a container writes is bounded where an engine can do that |
 //! | `desktop` | a desktop in a VNC client and in a browser, `browser` |
 //! | `runtimes` | every runtime keeps every promise, in this process and in a child |
+//! | `chat` | the army's chat byte for byte, scripts, and what a terminal shows |
 //! | `idle` | containers that nobody uses are stopped, and those that are used are not |
 //! | `known` | the first node at an address is remembered, another is refused |
 //! | `isolation` | members' containers reach neither one another nor the host, on both engines |
@@ -36,6 +37,7 @@
 //! | `support`, `engine_proxy`, `private_docker` | how tests start programs, hosts and engines, and cut them off |
 
 mod browser;
+mod chat;
 mod chat_faults;
 mod clients;
 mod config;

@@ -67,6 +67,11 @@ pub(crate) const TESTS: &[Need] = &[
         why: "makes a disk on which an engine can bound what containers write",
     },
     Need { found_as: &["make"], packages: &["make"], why: "builds the example plugin in C" },
+    Need {
+        found_as: &["tmux"],
+        packages: &["tmux"],
+        why: "is the terminal in which the chat is typed and read",
+    },
 ];
 
 /// What an image with a desktop is made of.
