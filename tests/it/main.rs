@@ -22,6 +22,7 @@
 //! | `peers` | servers that exchange their tables, the best of them, and peers that are not as they should be |
 //! | `plugins` | bad and misbehaving plugins |
 //! | `stranger` | a plugin from a workspace of its own, from `gx plugin new` to `gx create` |
+//! | `compose` | the chat in containers: the example is built, talks, is killed and leaves nothing |
 //! | `chat_faults` | what the chat has acknowledged survives kill -9; a thousand connections miss nothing |
 //! | `faults` | engines that go away, kill -9, Ctrl-C, slow readers |
 //! | `gpus` | GPUs in the specs and in containers, on both engines, with imaginary hardware |
@@ -40,6 +41,7 @@ mod browser;
 mod chat;
 mod chat_faults;
 mod clients;
+mod compose;
 mod config;
 mod dashboard;
 mod desktop;

@@ -72,6 +72,16 @@ pub(crate) const TESTS: &[Need] = &[
         packages: &["tmux"],
         why: "is the terminal in which the chat is typed and read",
     },
+    Need {
+        found_as: &[
+            "/usr/libexec/docker/cli-plugins/docker-compose",
+            "/usr/lib/docker/cli-plugins/docker-compose",
+            "docker-compose",
+        ],
+        // Ubuntu's, then Debian's.
+        packages: &["docker-compose-v2", "docker-compose"],
+        why: "runs the example of the chat in containers",
+    },
 ];
 
 /// What an image with a desktop is made of.
