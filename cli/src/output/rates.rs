@@ -37,7 +37,8 @@ impl Rates {
                 bar.set_message(name(*direction).to_owned());
             }
             Step::Reading(direction, sample) => bar.set_message(self.line(*direction, *sample)),
-            Step::Ended(_) => {}
+            // Lines are drawn now and then; the last one is what came of it.
+            Step::Ended(_) => bar.force_draw(),
         }
     }
 

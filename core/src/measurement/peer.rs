@@ -165,12 +165,19 @@ async fn throughput(
         Direction::Down => measurement.download(target.clone(), budget, out).await,
         Direction::Up => measurement.upload(target.clone(), budget, out).await,
     };
-    let mut reading = pin!(readings(items, direction, told));
-    let mut call = pin!(call(out));
-    tokio::select! {
-        moved = &mut call => moved,
-        () = &mut reading => call.await,
+    let moved = {
+        let mut reading = pin!(readings(items, direction, &mut *told));
+        let mut call = pin!(call(out));
+        tokio::select! {
+            moved = &mut call => moved,
+            () = &mut reading => call.await,
+        }
+    };
+    // On a fast link the bytes are used up before there is a reading.
+    if let Some(last) = moved.as_ref().ok().and_then(|moved| moved.samples.last()) {
+        told(Step::Reading(direction, *last));
     }
+    moved
 }
 
 /// Tells the readings of a stream until it ends.
@@ -277,6 +284,7 @@ mod tests {
                 confidence: Confidence::High,
                 loaded: Some(loaded),
                 tls: true,
+                samples: vec![LAST],
                 ..Throughput::default()
             })
         }
@@ -285,6 +293,9 @@ mod tests {
             self.up.clone()
         }
     }
+
+    /// The last reading of a download, which no event has told.
+    const LAST: Sample = Sample { at_ms: Millis(20_000.0), bytes: 20_000 };
 
     fn target() -> Target {
         Target { address: "box:1".to_owned(), node_id: None, plain: false, token: None }
@@ -314,6 +325,8 @@ mod tests {
         assert_eq!(report.confidence(), Some(Confidence::High));
         let readings = steps.iter().filter(|step| matches!(step, Step::Reading(Direction::Down, _))).count();
         assert!(readings > 10_000, "more than the window has room for: {readings}");
+        let last = steps.iter().rfind(|step| matches!(step, Step::Reading(..)));
+        assert_eq!(last, Some(&Step::Reading(Direction::Down, LAST)), "the last is told in any case");
         assert_eq!(steps[..2], [Step::Latency(latency), Step::Begun(Direction::Down)]);
         assert_eq!(steps.last(), Some(&Step::Ended(Direction::Up)));
     }
