@@ -12,6 +12,7 @@ use gx_core::peers::{Entry, Merged, Network, Source, VerifiedRecord};
 use gx_core::{NodeId, api::ApiError};
 
 use crate::dial::Target;
+use crate::patience::Turns;
 use crate::{Peers, now};
 
 /// How long the others of a round are waited for once one has answered, or the slowest would decide for all.
@@ -127,15 +128,20 @@ async fn answers(
 }
 
 async fn call(peers: &Peers, target: &Target, link: Option<PeerLink>, upload: &Upload) -> Answered {
-    let mut link = match link {
-        Some(link) => link,
-        None => target.open(peers).await.map_err(|_| true)?, // that it failed is noted already
-    };
-    match link.exchange(upload).await {
-        Ok(reply) => Ok((link, reply)),
-        Err(error) => {
-            tracing::debug!(address = %link.address(), %error, "a server does not exchange its table");
-            Err(matches!(&error, ClientError::Host(ApiError { .. })))
+    let (mut link, mut turns) = (link, Turns::default());
+    loop {
+        let mut open = match link.take() {
+            Some(link) => link,
+            None => target.open(peers).await.map_err(|_| true)?, // that it failed is noted already
+        };
+        match open.exchange(upload).await {
+            Ok(reply) => return Ok((open, reply)),
+            // It has not read the upload, and closes the connection: the next try takes another.
+            Err(error) if turns.wait(&error).await => {}
+            Err(error) => {
+                tracing::debug!(address = %open.address(), %error, "a server does not exchange its table");
+                return Err(matches!(&error, ClientError::Host(ApiError { .. })));
+            }
         }
     }
 }

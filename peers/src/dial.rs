@@ -10,6 +10,7 @@ use gx_core::NodeId;
 use gx_core::measurement::Millis;
 use gx_core::peers::Source;
 
+use crate::patience::{Turns, pause};
 use crate::{Peers, now};
 
 /// How long an address is tried before the next one is tried beside it (RFC 8305, section 5).
@@ -58,7 +59,7 @@ impl Target {
     /// where it says of itself what it is. What comes of it is in the table.
     ///
     /// # Errors
-    /// Any [`ClientError`].
+    /// Any [`ClientError`]; [`ClientError::Host`] is of a server that is there, and has more to do than to say what it is.
     pub async fn ping(&self, peers: &Peers) -> Result<Millis, ClientError> {
         self.ping_over(None, peers).await.map(|(latency, _)| latency)
     }
@@ -76,6 +77,8 @@ impl Target {
         let result = self.pinged(kept, peers).await;
         match &result {
             Ok(_) => {}
+            // Who is too busy to say what it is has been measured.
+            Err(error) if pause(error).is_some() => {}
             // Who refuses is there.
             Err(ClientError::Host(_)) => self.refused(peers),
             Err(_) => self.failed(peers),
@@ -88,9 +91,9 @@ impl Target {
             // One that the other end has closed meanwhile says nothing about that end.
             && let Ok(latency) = link.latency().await
         {
-            self.introduce(peers, &mut link).await;
+            let introduced = self.introduce(peers, &mut link).await;
             self.answered(peers, &link, latency);
-            return Ok((latency, link));
+            return introduced.map(|()| (latency, link));
         }
         let mut link = link(self.addresses(), self.node()).await?;
         if link.node() == peers.own() {
@@ -98,18 +101,27 @@ impl Target {
             return Ok((Millis(0.0), link));
         }
         let latency = link.latency().await?;
-        self.introduce(peers, &mut link).await;
+        let introduced = self.introduce(peers, &mut link).await;
         self.answered(peers, &link, latency);
-        Ok((latency, link))
+        introduced.map(|()| (latency, link))
     }
 
-    /// Asks a server without a known key for what it says of itself.
-    async fn introduce(&self, peers: &Peers, link: &mut PeerLink) {
-        let (Self::Address(address, _), node) = (self, link.node()) else { return };
-        // A server without a table, or that shows it to members only, stays an address.
-        let Ok(page) = link.table(Some(before(node)), 1).await else { return };
+    /// Asks a server without a known key for what it says of itself. It is an error that it has no time for that.
+    async fn introduce(&self, peers: &Peers, link: &mut PeerLink) -> Result<(), ClientError> {
+        let (Self::Address(address, _), node) = (self, link.node()) else { return Ok(()) };
+        let mut turns = Turns::default();
+        let page = loop {
+            match link.table(Some(before(node)), 1).await {
+                Ok(page) => break page,
+                Err(error) if turns.wait(&error).await => {}
+                Err(error) if pause(&error).is_some() => return Err(error),
+                // A server without a table, or that shows it to members only, stays an address.
+                Err(_) => return Ok(()),
+            }
+        };
         let records: Vec<_> = page.ip_address.iter().filter_map(|row| row.signed()).take(2).collect();
         peers.merge(&records, Source::Peer(address.ip()));
+        Ok(())
     }
 
     fn answered(&self, peers: &Peers, link: &PeerLink, latency: Millis) {

@@ -17,6 +17,7 @@ pub mod ask;
 pub mod dial;
 pub mod lan;
 pub mod own;
+mod patience;
 pub mod seed;
 mod store;
 pub mod update;

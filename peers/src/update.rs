@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use gx_client::ClientError;
 use gx_core::NodeId;
 use gx_core::peers::exchange::{Chance, Pace};
 use tokio::sync::{Semaphore, watch};
@@ -143,7 +144,14 @@ impl Run {
             self.progress.send_modify(|progress| progress.found += 1);
             self.tasks.spawn(async move {
                 let Ok(_place) = places.acquire().await else { return false };
-                target.ping(&peers).await.inspect_err(|error| tracing::debug!(%error, "no answer")).is_ok()
+                match target.ping(&peers).await {
+                    // Who refuses is there.
+                    Ok(_) | Err(ClientError::Host(_)) => true,
+                    Err(error) => {
+                        tracing::debug!(%error, "no answer");
+                        false
+                    }
+                }
             });
         }
     }

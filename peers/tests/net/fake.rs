@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -37,7 +38,27 @@ pub(crate) enum Manner {
     Slow,
     /// Not at all.
     Silent,
+    /// So often that it is asked too much, and then as it should.
+    Busy(Arc<AtomicU32>),
 }
+
+impl Manner {
+    /// Returns one that is too busy for so many requests.
+    pub(crate) fn busy_for(requests: u32) -> Self {
+        Self::Busy(Arc::new(AtomicU32::new(requests)))
+    }
+
+    fn is_busy(&self) -> bool {
+        let less = |left: u32| left.checked_sub(1);
+        match self {
+            Self::Busy(left) => left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok(),
+            _ => false,
+        }
+    }
+}
+
+/// What a host says that is asked too often.
+const TOO_FAST: &str = r#"{"code":"ResourceExhausted","message":"too many requests","retry_after_ms":20}"#;
 
 /// A server.
 pub(crate) struct Fake {
@@ -108,7 +129,20 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, table: &Mutex<Pe
             _ if head.starts_with("GET /healthz") || head.starts_with("GET /speedtest/ping") => {
                 (b"{}".to_vec(), false)
             }
-            Manner::Honest | Manner::Slow => (honest, false),
+            Manner::Busy(_) if manner.is_busy() => {
+                // A real one closes the connection whose body it has not read.
+                let length = TOO_FAST.len();
+                let close = if head.starts_with("POST") { "connection: close\r\n" } else { "" };
+                let head =
+                    format!("HTTP/1.1 429 Too Many Requests\r\n{close}content-length: {length}\r\n\r\n");
+                let _ = stream.write_all(format!("{head}{TOO_FAST}").as_bytes()).await;
+                let _ = stream.flush().await;
+                match close.is_empty() {
+                    true => continue,
+                    false => return,
+                }
+            }
+            Manner::Honest | Manner::Slow | Manner::Busy(_) => (honest, false),
             Manner::Says(body) => (body.clone(), false),
             Manner::Promises(_) => (b"{}".to_vec(), false),
             Manner::SaysPacked(body) => (body.clone(), true),

@@ -63,6 +63,29 @@ async fn an_honest_network_is_known_after_one_update() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_told_to_wait_waits_and_learns_what_there_is() {
+    let busy = Fake::start(Manner::busy_for(5)).await;
+    let other = Fake::start(Manner::Honest).await;
+    busy.knows(&other);
+    let data = tempfile::tempdir().unwrap();
+    let peers = client(data.path(), &[busy.address]);
+    updated(&peers).await;
+    assert!(is_live(&peers, &busy) && is_live(&peers, &other));
+
+    // Who never has time is there, and holds up nobody.
+    let busy = Fake::start(Manner::busy_for(u32::MAX)).await;
+    let data = tempfile::tempdir().unwrap();
+    let peers = client(data.path(), &[busy.address, other.address]);
+    let begun = Instant::now();
+    let done = updated(&peers).await;
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert_eq!(done.progress.answered, 2, "{done:?}");
+    let seen =
+        peers.with(|table| table.legacy().map(|(at, row)| (at, row.seen.failures)).collect::<Vec<_>>());
+    assert_eq!(seen, [(busy.address, 0)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_silent_or_slow_holds_up_nobody_for_longer_than_a_connection_may_take() {
     for manner in [Manner::Silent, Manner::Slow, Manner::Promises(3), Manner::Promises(1 << 60)] {
         let (_, _, _, took) = with(manner).await;

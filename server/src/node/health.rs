@@ -179,7 +179,7 @@ impl Node {
 
     /// Watches one engine for ever. Whenever it has become healthy, what a crash may have left in it is cleared up.
     pub(crate) async fn watch(&self, name: &PluginName) {
-        let mut pause = BACKOFF_MIN;
+        let mut pause = INTERVAL;
         let (mut was_healthy, mut tended) = (false, false);
         self.watched.begin(name);
         loop {

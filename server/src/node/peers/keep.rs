@@ -6,11 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use gx_client::ClientError;
 use gx_core::NodeId;
 use gx_core::config::Share;
 use gx_core::peers::exchange::{Ask, Chance, Pace};
@@ -112,14 +113,7 @@ impl Node {
         }
         keeper.peers.with(|table| table.expire(now()));
         let measured = keeper.choose_to_measure();
-        let peers = keeper.peers.clone();
-        futures_util::stream::iter(measured)
-            .for_each_concurrent(MEASURED, async |target| {
-                if let Err(error) = target.ping(&peers).await {
-                    tracing::debug!(%error, "a server does not answer");
-                }
-            })
-            .await;
+        keeper.measure(measured).await;
         self.ask_peers(keeper).await;
         // What was measured alone is written now and then: a large table is some megabytes.
         let at = now().unix();
@@ -174,7 +168,7 @@ impl Node {
 
     /// Takes leave: tells a few servers, who pass it on, and writes the table a last time.
     pub(crate) async fn leave_peers(&self) {
-        let opened = self.table.opened.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let opened = self.table.opened.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(peers) = opened else { return };
         match own::farewell(&peers, &self.key) {
             Ok(Some(record)) => {
@@ -199,6 +193,21 @@ impl Node {
 }
 
 impl Keeper {
+    /// Measures these, all at the same time.
+    async fn measure(&mut self, targets: Vec<Target>) {
+        let (peers, nameless) = (&self.peers, Mutex::new(&mut self.nameless));
+        futures_util::stream::iter(targets)
+            .for_each_concurrent(MEASURED, async |target| {
+                let Err(error) = target.ping(peers).await else { return };
+                tracing::debug!(%error, "a server does not answer, or not what it is");
+                // Who has no time to say what it is will have: it is asked again as soon as at first.
+                if let (Target::Address(address, _), ClientError::Host(_)) = (&target, &error) {
+                    nameless.lock().unwrap_or_else(PoisonError::into_inner).remove(address);
+                }
+            })
+            .await;
+    }
+
     /// Returns whom to ask: those that answered when last tried; where there are too few, others, as long as the budget
     /// lasts.
     fn choose_to_ask(&mut self) -> Vec<Target> {
