@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: measures in turn within one run, and writes docs/benchmarks.md.
 
 mod access;
+mod chat;
 mod host;
 mod peers;
 mod plugin;
@@ -23,6 +24,8 @@ pub(crate) enum Bench {
     Access(access::AccessArgs),
     /// The server: answers, handshakes, rights, and a crowd of idle connections, against a bare hyper and rustls
     Server(server::ServerArgs),
+    /// The chat: against nats-server, ngircd, itself without a store, and SQLite alone
+    Chat(chat::ChatArgs),
     /// The boundary between gx and a plugin, in its process and in a child
     Plugin,
     /// The table of servers: merging, memory, and ten thousand of them exchanging tables
@@ -42,6 +45,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Runtime(args) => runtime::run(args),
         Bench::Access(args) => access::run(args),
         Bench::Server(args) => server::run(args),
+        Bench::Chat(args) => chat::run(args),
         Bench::Plugin => plugin::run(),
         Bench::Peers => peers::run(),
         Bench::Speed(args) => speed::run(args),

@@ -102,6 +102,16 @@ pub(crate) const SPEED: &[Need] = &[
     },
 ];
 
+/// What the chat is compared with.
+pub(crate) const CHAT: &[Need] = &[
+    Need {
+        found_as: &["nats-server"],
+        packages: &["nats-server"],
+        why: "passes messages on as fast as it can",
+    },
+    Need { found_as: &["ngircd"], packages: &["ngircd"], why: "is a chat that keeps nothing" },
+];
+
 /// What looks at a desktop as its users do.
 pub(crate) const VIEWERS: &[Need] = &[
     Need {

@@ -1,6 +1,7 @@
-//! A server that runs while something is measured: it says in a line of JSON where it listens.
+//! A server that runs while something is measured. One of ours says in a line of JSON where it listens.
 
 use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,6 +12,8 @@ use serde_json::Value;
 use crate::engines::ended_within;
 use crate::shell::{self, Doing, Failure, Result};
 
+/// How long a server may take to listen.
+const START: Duration = Duration::from_secs(20);
 /// How long a server may take to end.
 const STOP: Duration = Duration::from_secs(30);
 
@@ -44,6 +47,34 @@ impl Host {
         let text = |key: &str| told[key].as_str().unwrap_or_default().to_owned();
         (host.address, host.node_id) = (text("listening"), text("node_id"));
         Ok(host)
+    }
+
+    /// Starts a server that says nothing of itself, with its log in this file, and waits until it takes connections at this
+    /// address.
+    ///
+    /// # Errors
+    /// [`Failure::Because`] where it does not start or listens nowhere.
+    pub(crate) fn start_at(serve: &mut Command, address: SocketAddr, log: &std::path::Path) -> Result<Self> {
+        let name = shell::line(serve);
+        let file = std::fs::File::create(log).doing(log.display())?;
+        let copy = file.try_clone().doing(log.display())?;
+        serve.stdin(Stdio::null()).stdout(copy).stderr(file).process_group(0);
+        let process = serve.spawn().doing(&name)?;
+        let mut host = Self { process, address: address.to_string(), node_id: String::new() };
+        let began = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            let is_over = host.process.try_wait().doing(&name)?.is_some();
+            if is_over || began.elapsed() > START {
+                return Err(Failure::Because(format!("`{name}` does not start; see {}", log.display())));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(host)
+    }
+
+    /// Returns the number of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     /// Returns the memory it has of its own, in bytes (proc_pid_status(5)).
