@@ -10,6 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -119,7 +122,9 @@ impl Page {
         let (close, closing) = watch::channel(false);
         let routes = answer::routes(site, self.address, &self.token, closing.clone());
         let door = Door::Plain(Identity::ThisMachine);
-        let mut connections = accept(&self.listener, door, &Arc::default(), routes, closing, shutdown).await;
+        let routes = TowerToHyperService::new(warp::service(routes));
+        let answer = move |_, request| routes.call(request).map(|Ok(response)| response);
+        let mut connections = accept(&self.listener, door, &Arc::default(), answer, closing, shutdown).await;
         let _ = close.send(true);
         let all = async { while connections.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(GRACE, all).await;

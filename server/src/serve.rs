@@ -1,6 +1,7 @@
 //! `gx serve`: an accept loop of our own around the routes, because `warp::serve` hides what it takes to be robust:
 //! TLS, time-outs, limits on connections, and an end that waits for what is under way.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -9,22 +10,21 @@ use std::time::Duration;
 
 use gx_core::config::ServerConfig;
 use gx_identity::tls::Acceptor;
+use hyper::Request;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
-use hyper::service::Service as _;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use warp::Filter;
 use warp::reply::Response;
 
 use crate::counters::Counters;
 use crate::error::{Result, ServerError};
 use crate::node::{Identity, Node, ServerLock};
-use crate::routes::{self, Cut};
+use crate::routes::{self, Connection};
 
 mod crowd;
 mod door;
@@ -127,7 +127,8 @@ impl Server {
         let (close, closing) = watch::channel(false);
         let state = routes::State::new(node.clone(), closing.clone());
         let counters = state.counters().clone();
-        let mut connections = accept(&listener, door, &counters, routes::all(state), closing, shutdown).await;
+        let answer = move |connection, request| routes::answer(state.clone(), connection, request);
+        let mut connections = accept(&listener, door, &counters, answer, closing, shutdown).await;
 
         drop(listener);
         let _ = close.send(true);
@@ -167,12 +168,36 @@ fn background(node: &Arc<Node>, listening: Option<SocketAddr>) -> JoinSet<()> {
     tasks
 }
 
+/// What answers requests, and knows on which connection they came.
+pub(crate) trait Answer: Clone + Send + Sync + 'static {
+    /// Answers a request.
+    fn answer(
+        &self,
+        connection: Arc<Connection>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response> + Send;
+}
+
+impl<F, A> Answer for F
+where
+    F: Fn(Arc<Connection>, Request<Incoming>) -> A + Clone + Send + Sync + 'static,
+    A: Future<Output = Response> + Send,
+{
+    fn answer(
+        &self,
+        connection: Arc<Connection>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response> + Send {
+        self(connection, request)
+    }
+}
+
 /// Lets in who connects, until `shutdown` is done; what is returned are those who are still in.
 pub(crate) async fn accept(
     listener: &TcpListener,
     door: Door,
     counters: &Arc<Counters>,
-    routes: impl Filter<Extract = (Response,), Error = std::convert::Infallible> + Clone + Send + Sync + 'static,
+    answer: impl Answer,
     closing: watch::Receiver<bool>,
     shutdown: impl Future<Output = ()>,
 ) -> JoinSet<()> {
@@ -185,11 +210,11 @@ pub(crate) async fn accept(
             () = &mut shutdown => return connections,
             (stream, peer) = next(listener, &crowd) => {
                 let (door, crowd) = (door.clone(), crowd.clone());
-                let (routes, closing, counters) = (routes.clone(), closing.clone(), counters.clone());
+                let (answer, closing, counters) = (answer.clone(), closing.clone(), counters.clone());
                 connections.spawn(async move {
                     let _open = counters.connection();
                     match door.enter(stream, peer, &crowd).await {
-                        Ok(guest) => serve(guest, routes, closing).await,
+                        Ok(guest) => serve(guest, answer, closing).await,
                         Err(refusal) => {
                             counters.turned_away();
                             tracing::debug!(%peer, %refusal, "a connection is refused");
@@ -223,50 +248,39 @@ async fn next(listener: &TcpListener, crowd: &Crowd) -> (TcpStream, SocketAddr) 
     }
 }
 
-async fn serve(
-    guest: Guest,
-    routes: impl Filter<Extract = (Response,), Error = std::convert::Infallible> + Clone + Send + Sync + 'static,
-    mut closing: watch::Receiver<bool>,
-) {
+async fn serve(guest: Guest, answer: impl Answer, mut closing: watch::Receiver<bool>) {
     let Guest { stream, connection, place } = guest;
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_PATIENCE);
     builder.max_buf_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS);
-    let from = connection.from.clone();
-    let cut = Cut::default();
-    let routes = TowerToHyperService::new(warp::service(routes));
-    let service = hyper::service::service_fn(|mut request: hyper::Request<Incoming>| {
+    let service = service_fn(|request| {
         let busy = place.begin();
-        request.extensions_mut().insert(connection.clone());
-        request.extensions_mut().insert(cut.clone());
-        let answer = routes.call(request);
+        let answer = answer.answer(connection.clone(), request);
         // On the heap, so that a connection that asks nothing takes little.
-        Box::pin(
-            async move { answer.await.map(|response| response.map(|body| Answer { body, _busy: busy })) },
-        )
+        Box::pin(async move { Ok::<_, Infallible>(answer.await.map(|body| Sending { body, _busy: busy })) })
     });
     let mut http = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let ended = tokio::select! {
         ended = http.as_mut() => ended,
         () = place.lost() => return,
-        () = cut.asked() => return,
+        () = connection.is_cut() => return,
         () = closed(&mut closing) => {
             http.as_mut().graceful_shutdown();
             http.await
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(from, %error, "the connection broke");
+        tracing::debug!(from = ?connection.from, %error, "the connection broke");
     }
 }
 
 /// The body of an answer; its request is under way until it is sent.
-struct Answer<B> {
+struct Sending<B> {
     body: B,
     _busy: Busy,
 }
 
-impl<B: Body + Unpin> Body for Answer<B> {
+impl<B: Body + Unpin> Body for Sending<B> {
     type Data = B::Data;
     type Error = B::Error;
 

@@ -102,7 +102,7 @@ async fn chat(state: Arc<State>, mut request: Request) -> Result<Response, Failu
     let response = switching(&request.headers)?;
     let permit = state.chats.clone().try_acquire_owned();
     let permit = permit.map_err(|_| Failure::TooManyChats { limit: MAX_CHATS })?;
-    let session = hub.connect(gx_chat::hub::Peer { from: request.from, ..peer });
+    let session = hub.connect(gx_chat::hub::Peer { from: request.connection.address(), ..peer });
     let (trail, closing) = (request.trail.clone(), state.closing.clone());
     tokio::spawn(async move {
         serve(upgrade, session, &trail, closing).await;

@@ -3,21 +3,26 @@
 //! The table is also what `/openapi.json` is made of, so a route that is not described does not exist.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Buf;
+use bytes::Bytes;
 use futures_util::TryStreamExt;
 use futures_util::future::BoxFuture;
 use gx_core::api::REQUEST_ID;
 use gx_core::api::speedtest::MAX_SECONDS;
+use http_body_util::{BodyDataStream, Full};
+use hyper::body::Body as HttpBody;
+use hyper::service::Service as _;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::service::TowerToHyperService;
 use schemars::{Schema, SchemaGenerator};
 use tokio::sync::{Semaphore, watch};
-use warp::http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use warp::http::{HeaderMap, HeaderValue, Method};
+use warp::Filter;
+use warp::http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
+use warp::http::{self, HeaderMap, HeaderValue, StatusCode};
 use warp::reply::Response;
-use warp::{Filter, Rejection};
+use warp::ws::Ws;
 
 use crate::audit::Audit;
 use crate::counters::Counters;
@@ -45,11 +50,11 @@ mod trust;
 mod tunnel;
 
 use failure::Failure;
-use request::{Body, Request, refuse_browsers, request_id};
+use request::{Body, BodyError, Request, refuse_browsers, request_id};
 
 use trail::Trail;
 
-pub(crate) use request::{Connection, Cut};
+pub(crate) use request::Connection;
 
 /// Commands that run through this host at a time.
 const MAX_EXECS: usize = 256;
@@ -194,78 +199,40 @@ pub(crate) fn listed() -> impl Iterator<Item = (&'static str, &'static str)> {
     table().map(|route| (route.method, route.path))
 }
 
-/// Returns the filter that answers every request.
-pub(crate) fn all(state: Arc<State>) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone {
-    let query = warp::query::raw().or(warp::any().map(String::new)).unify();
-    let socket = warp::ws().map(Some).or(warp::any().map(|| None)).unify();
-    let host = warp::host::optional()
-        .map(|host: Option<warp::host::Authority>| host.map(|host| host.host().to_owned()));
-    warp::method()
-        .and(warp::path::full())
-        .and(query)
-        .and(warp::header::headers_cloned())
-        .and(host)
-        // Before warp takes it for a WebSocket of its own.
-        .and(warp::ext::optional::<hyper::upgrade::OnUpgrade>())
-        .and(socket)
-        .and(warp::ext::optional::<Connection>())
-        .and(warp::ext::optional::<Cut>())
-        .and(warp::body::stream())
-        .then(
-            move |method: Method,
-                  path: warp::path::FullPath,
-                  query,
-                  headers,
-                  host,
-                  upgrade,
-                  socket,
-                  from,
-                  cut,
-                  body| {
-                let connection: Connection = Option::unwrap_or_default(from);
-                let caller = state.node.caller(connection.identity);
-                let (body, cut, id) = (boxed(body), Option::unwrap_or_default(cut), request_id(&headers));
-                let from = connection.address();
-                let trail = Trail::begin(&state, id, caller.clone(), connection.from.clone());
-                let reference = String::new();
-                let request =
-                    Request { caller, from, reference, query, headers, body, socket, upgrade, cut, trail };
-                handle(state.clone(), method, path.as_str().to_owned(), host, connection, request)
-            },
-        )
-        .recover(async |_: Rejection| {
-            Ok::<_, Infallible>(Failure::Malformed.response(&request_id(&HeaderMap::new())))
-        })
-        .unify()
-}
-
-fn boxed(body: impl futures_util::Stream<Item = Result<impl Buf, warp::Error>> + Send + 'static) -> Body {
-    Box::pin(body.map_ok(|mut bytes| bytes.copy_to_bytes(bytes.remaining())))
-}
-
-async fn handle(
+/// Answers a request that came on a connection.
+///
+/// It is taken apart once and by hand: a chain of warp's filters copies the head and moves it from link to link, which
+/// costs more than everything else that is done here.
+pub(crate) async fn answer(
     state: Arc<State>,
-    method: Method,
-    path: String,
-    host: Option<String>,
-    connection: Connection,
-    request: Request,
+    connection: Arc<Connection>,
+    request: http::Request<impl HttpBody<Data = Bytes, Error: Into<BodyError>> + Send + 'static>,
 ) -> Response {
-    let trail = request.trail.clone();
-    let has_body = has_body(&request.headers);
+    let (mut head, body) = request.into_parts();
+    let upgrade = head.extensions.remove::<OnUpgrade>();
+    let socket = socket(&head, upgrade.as_ref()).await;
+    let has_body = has_body(&head.headers);
+    let trail = {
+        let (id, caller) = (request_id(&head.headers), state.node.caller(connection.identity));
+        Trail::begin(&state, id, caller, connection.clone())
+    };
     let answer = async {
-        let found = find(method.as_str(), &path);
+        let path = head.uri.path();
+        let found = find(head.method.as_str(), path);
         if let Ok((route, reference)) = &found {
             trail.leads_to(route, reference);
         }
         // Before anything else is done for who asks too often.
         let is_ping = found.as_ref().is_ok_and(|(route, _)| speedtest::is_ping(route));
         let take = if is_ping { Rates::take_ping } else { Rates::take };
-        let taken = take(&state.rates, &request.caller, request.from, Instant::now());
+        let taken = take(&state.rates, trail.caller(), connection.address(), Instant::now());
         taken.map_err(|wait| Failure::TooFast { wait })?;
-        refuse_browsers(&request.headers, host.as_deref(), connection.identity)?;
+        refuse_browsers(&head, connection.identity)?;
         let (route, reference) = found?;
-        (route.handler)(state.clone(), Request { reference, ..request }).await
+        let (caller, trail, body) = (trail.caller().clone(), trail.clone(), boxed(body));
+        let (uri, headers) = (head.uri, head.headers);
+        let request = Request { caller, connection, reference, uri, headers, body, socket, upgrade, trail };
+        (route.handler)(state, request).await
     };
     let mut response = match answer.await {
         Ok(response) => {
@@ -286,6 +253,33 @@ async fn handle(
     let id = HeaderValue::from_str(trail.id()).expect("an id is visible ASCII");
     response.headers_mut().insert(REQUEST_ID, id);
     response
+}
+
+/// Returns the WebSocket that a request asks for, if it says all that is to be said (RFC 6455, section 4.2.1): warp knows.
+async fn socket(head: &http::request::Parts, upgrade: Option<&OnUpgrade>) -> Option<Ws> {
+    type Place = Arc<Mutex<Option<Ws>>>;
+    if !head.headers.contains_key(UPGRADE) {
+        return None;
+    }
+    let place = Place::default();
+    let mut asked = http::Request::new(Bytes::new());
+    *asked.method_mut() = head.method.clone();
+    *asked.headers_mut() = head.headers.clone();
+    asked.extensions_mut().insert(place.clone());
+    upgrade.map(|upgrade| asked.extensions_mut().insert(upgrade.clone()));
+    let found = warp::ws().and(warp::ext::get::<Place>()).map(|socket, place: Place| {
+        *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(socket);
+        StatusCode::OK
+    });
+    let _ = TowerToHyperService::new(warp::service(found)).call(asked.map(Full::new)).await;
+    place.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+fn boxed(body: impl HttpBody<Data = Bytes, Error: Into<BodyError>> + Send + 'static) -> Body {
+    if body.is_end_stream() {
+        return Box::pin(futures_util::stream::empty());
+    }
+    Box::pin(BodyDataStream::new(body).map_err(Into::into))
 }
 
 /// Returns whether a request comes with a body (RFC 9112, section 6.3).

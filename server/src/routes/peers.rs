@@ -56,15 +56,21 @@ fn answer_schema(generator: &mut SchemaGenerator) -> Schema {
 
 async fn table(state: Arc<State>, request: Request) -> Result<Response, Failure> {
     let query: TableQuery = request.query()?;
-    Ok(json(StatusCode::OK, &state.node.ip_table(&request.caller, request.from, query).await?))
+    Ok(json(
+        StatusCode::OK,
+        &state.node.ip_table(&request.caller, request.connection.address(), query).await?,
+    ))
 }
 
 async fn exchange(state: Arc<State>, mut request: Request) -> Result<Response, Failure> {
     let body = request.form().await?;
     let upload: Upload = parse(&body)?;
     let records = upload.ip_address.iter().filter(|row| row.record.is_some()).count();
-    state.node.take_checks(request.from, records).map_err(|wait| Failure::TooFast { wait })?;
-    let answer = state.node.exchange(&request.caller, request.from, upload).await?;
+    state
+        .node
+        .take_checks(request.connection.address(), records)
+        .map_err(|wait| Failure::TooFast { wait })?;
+    let answer = state.node.exchange(&request.caller, request.connection.address(), upload).await?;
     let text = serde_json::to_vec(&answer).expect("our own types always become JSON");
     let takes_gzip = request.headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
     let takes_gzip = takes_gzip.is_some_and(|value| value.split(',').any(|one| one.trim() == "gzip"));

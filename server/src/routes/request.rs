@@ -14,8 +14,10 @@ use gx_core::stream::{Input, InputChunk, InputSender, input};
 use hyper::upgrade::OnUpgrade;
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
-use warp::http::HeaderMap;
-use warp::http::header::{ACCEPT, CONTENT_TYPE, ORIGIN};
+use warp::http::header::{ACCEPT, CONTENT_TYPE, HOST, ORIGIN};
+use warp::http::request::Parts;
+use warp::http::uri::Authority;
+use warp::http::{HeaderMap, Uri};
 use warp::ws::Ws;
 
 use super::failure::Failure;
@@ -30,44 +32,39 @@ const BODY_PATIENCE: Duration = Duration::from_secs(30);
 const MAX_DRAIN_BYTES: usize = 64 << 20;
 
 /// The body of a request, as it comes.
-pub(crate) type Body = Pin<Box<dyn Stream<Item = Result<Bytes, warp::Error>> + Send>>;
+pub(crate) type Body = Pin<Box<dyn Stream<Item = Result<Bytes, BodyError>> + Send>>;
 
-/// What a connection says of all requests on it; whoever accepts it puts this among their extensions. A request without
-/// comes from nobody known.
-#[derive(Debug, Clone)]
+/// Why a body broke off.
+pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a connection says of all requests on it.
+#[derive(Debug)]
 pub(crate) struct Connection {
     /// Who is at the other end.
     pub(crate) identity: Identity,
-    /// Where from, as `ADDRESS:PORT`.
-    pub(crate) from: String,
+    /// Where from, where that is known.
+    pub(crate) from: Option<SocketAddr>,
+    cut: Notify,
 }
 
 impl Connection {
+    pub(crate) fn new(identity: Identity, from: Option<SocketAddr>) -> Arc<Self> {
+        Arc::new(Self { identity, from, cut: Notify::new() })
+    }
+
     /// Returns the address it is from.
     pub(crate) fn address(&self) -> Option<IpAddr> {
-        self.from.parse().ok().map(|from: SocketAddr| from.ip().to_canonical())
+        self.from.map(|from| from.ip().to_canonical())
     }
-}
 
-impl Default for Connection {
-    fn default() -> Self {
-        Self { identity: Identity::Unknown, from: String::new() }
-    }
-}
-
-/// Ends a connection from within a request on it; whoever accepts it puts this among the extensions of each.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Cut(Arc<Notify>);
-
-impl Cut {
-    /// Has the connection ended at once.
+    /// Has it ended at once, from within a request on it.
     pub(crate) fn cut(&self) {
-        self.0.notify_one();
+        self.cut.notify_one();
     }
 
-    /// Waits until the connection is to end.
-    pub(crate) async fn asked(&self) {
-        self.0.notified().await;
+    /// Waits until it is to end.
+    pub(crate) async fn is_cut(&self) {
+        self.cut.notified().await;
     }
 }
 
@@ -75,19 +72,17 @@ impl Cut {
 pub(crate) struct Request {
     /// Who asks.
     pub(crate) caller: Caller,
-    /// From which address, as far as that is known.
-    pub(crate) from: Option<IpAddr>,
+    /// On which connection.
+    pub(crate) connection: Arc<Connection>,
     /// What the path has for `{id}`; empty on other paths.
     pub(crate) reference: String,
-    pub(crate) query: String,
+    pub(crate) uri: Uri,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Body,
     /// There if the request asks for a WebSocket.
     pub(crate) socket: Option<Ws>,
     /// The same, as hyper has it; one of the two is used.
     pub(crate) upgrade: Option<OnUpgrade>,
-    /// The end of its connection.
-    pub(crate) cut: Cut,
     /// What becomes of it.
     pub(crate) trail: Trail,
 }
@@ -133,7 +128,9 @@ impl Request {
 
     /// Reads the query.
     pub(crate) fn query<T: DeserializeOwned>(&self) -> Result<T, Failure> {
-        let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(self.query.as_bytes()));
+        let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(
+            self.uri.query().unwrap_or_default().as_bytes(),
+        ));
         serde_path_to_error::deserialize(pairs)
             .map_err(|error| Failure::field(error.path().to_string(), error.inner().to_string()))
     }
@@ -201,21 +198,29 @@ impl Request {
 /// page's origin, or that reached us under another name (a name that the page's owner has pointed at this machine).
 /// Programs send neither. By which name we are reached matters only where the connection alone gives rights: a browser has
 /// no node's key, and is a stranger by TLS.
-pub(crate) fn refuse_browsers(
-    headers: &HeaderMap,
-    host: Option<&str>,
-    identity: Identity,
-) -> Result<(), Failure> {
+pub(crate) fn refuse_browsers(head: &Parts, identity: Identity) -> Result<(), Failure> {
+    let headers = &head.headers;
     let cross_site =
         headers.get("sec-fetch-site").is_some_and(|site| site != "none" && site != "same-origin");
     if headers.contains_key(ORIGIN) || cross_site {
         return Err(Failure::Browser);
     }
-    match host {
-        Some(host) if identity == Identity::ThisMachine && !is_loopback(host) => {
-            Err(Failure::Host { host: host.chars().take(80).collect() })
+    match host(head)? {
+        Some(host) if identity == Identity::ThisMachine && !is_loopback(host.host()) => {
+            Err(Failure::Host { host: host.host().chars().take(80).collect() })
         }
         _ => Ok(()), // without a host it is no browser
+    }
+}
+
+/// Returns under which name a request reached us, which its first line and its head may say (RFC 9112, section 3.2).
+fn host(head: &Parts) -> Result<Option<Authority>, Failure> {
+    let line = head.uri.authority();
+    let Some(told) = head.headers.get(HOST) else { return Ok(line.cloned()) };
+    let told = Authority::try_from(told.as_bytes()).map_err(|_| Failure::Malformed)?;
+    match line {
+        Some(line) if *line != told => Err(Failure::Malformed),
+        _ => Ok(Some(told)),
     }
 }
 

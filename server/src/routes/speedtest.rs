@@ -191,7 +191,7 @@ async fn token(state: Arc<State>, request: Request) -> Result<Response, Failure>
 
 async fn get_ip(_: Arc<State>, request: Request) -> Result<Response, Failure> {
     authorize(&request.caller, Verb::Describe, None)?;
-    let address = request.from.map(|address| address.to_string()).unwrap_or_default();
+    let address = request.connection.address().map(|address| address.to_string()).unwrap_or_default();
     Ok(fresh(json(StatusCode::OK, &Address { address, provider: String::new() })))
 }
 
@@ -242,16 +242,16 @@ fn begin(state: &State, request: &Request, test: &str) -> Result<Part, Failure> 
     };
     authorize(&caller, Verb::Measure, None)?;
     word("test", test)?;
-    state.bulk.begin(Payer::of(&caller, request.from), test, Instant::now())
+    state.bulk.begin(Payer::of(&caller, request.connection.address()), test, Instant::now())
 }
 
 fn send(state: &State, request: &Request, test: &str, bytes: u64) -> Result<Response, Failure> {
     let part = begin(state, request, test)?;
-    let (cut, longest, taken) = (request.cut.clone(), state.longest, part.taken());
+    let (connection, longest, taken) = (request.connection.clone(), state.longest, part.taken());
     // A reader that takes nothing is never asked whether it wants more: only from outside can it be ended.
     let end = tokio::spawn(async move {
         let _ = tokio::time::timeout(longest + longest / 4, taken).await;
-        cut.cut();
+        connection.cut();
     });
     let until = Instant::now() + longest;
     let counters = state.counters.clone();

@@ -13,7 +13,7 @@ use serde_json::Value;
 use warp::http::StatusCode;
 
 use super::failure::Failure;
-use super::{Route, State, speedtest};
+use super::{Connection, Route, State, speedtest};
 use crate::node::Caller;
 
 /// A request, and what became of it.
@@ -24,7 +24,7 @@ struct Track {
     state: Arc<State>,
     id: String,
     caller: Caller,
-    from: String,
+    connection: Arc<Connection>,
     began: Instant,
     noted: Mutex<Noted>,
 }
@@ -44,14 +44,19 @@ struct Noted {
 }
 
 impl Trail {
-    pub(super) fn begin(state: &Arc<State>, id: String, caller: Caller, from: String) -> Self {
+    pub(super) fn begin(state: &Arc<State>, id: String, caller: Caller, connection: Arc<Connection>) -> Self {
         let noted = Mutex::default();
-        Self(Arc::new(Track { state: state.clone(), id, caller, from, began: Instant::now(), noted }))
+        Self(Arc::new(Track { state: state.clone(), id, caller, connection, began: Instant::now(), noted }))
     }
 
     /// Returns the id of the request.
     pub(super) fn id(&self) -> &str {
         &self.0.id
+    }
+
+    /// Returns who asks.
+    pub(super) fn caller(&self) -> &Caller {
+        &self.0.caller
     }
 
     /// Notes where the request leads.
@@ -161,13 +166,17 @@ impl Track {
     /// Logs the whole story: the client is told only part of it.
     fn log(&self, failure: &Failure) {
         use std::error::Error;
-        let (id, who, from) = (&self.id, who(&self.caller), &self.from);
+        let (id, who, from) = (&self.id, who(&self.caller), self.from());
         let source = failure.source().map(ToString::to_string).unwrap_or_default();
         if failure.api().0.is_server_error() {
             tracing::warn!(request = id, who, from, %failure, source, "failed");
         } else {
             tracing::info!(request = id, who, from, %failure, source, "refused");
         }
+    }
+
+    fn from(&self) -> String {
+        self.connection.from.map(|from| from.to_string()).unwrap_or_default()
     }
 
     fn entry(&self, code: Option<ErrorCode>) -> AuditEntry {
@@ -185,7 +194,7 @@ impl Track {
             node,
             name,
             user: noted.user,
-            from: self.from.clone(),
+            from: self.from(),
             verb: noted.route.map_or("none".to_owned(), |(method, path)| format!("{method} {path}")),
             container: noted.container.map(|name| name.chars().take(128).collect()),
             allowed: !code.is_some_and(is_denial),

@@ -46,7 +46,7 @@ pub(crate) enum Door {
 /// Somebody who is in.
 pub(super) struct Guest {
     pub(super) stream: Box<dyn Stream>,
-    pub(super) connection: Connection,
+    pub(super) connection: Arc<Connection>,
     pub(super) place: Place,
 }
 
@@ -78,7 +78,7 @@ impl Door {
         crowd: &Arc<Crowd>,
     ) -> Result<Guest, Refusal> {
         prepare(&stream)?;
-        let connection = |identity| Connection { identity, from: peer.to_string() };
+        let connection = |identity| Connection::new(identity, Some(peer));
         match self {
             Self::Plain(identity) => {
                 let group = match identity {

@@ -1,15 +1,19 @@
 //! Ways in as anybody: requests and WebSockets from who proves this key, or none, without a socket.
 
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
 use gx_core::NodeId;
 use gx_core::api::ApiError;
-use hyper::service::Service as _;
+use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
 use serde::de::DeserializeOwned;
 use tokio::io::DuplexStream;
 use tokio::sync::watch;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite;
+use warp::Filter;
 use warp::http::{Response, StatusCode};
 use warp::hyper::body::Bytes;
 use warp::test::RequestBuilder;
@@ -31,19 +35,43 @@ pub(super) fn request(method: &str, path: &str) -> RequestBuilder {
     warp::test::request().method(method).path(path)
 }
 
+/// Sends a request to routes that are kept.
+pub(super) async fn send_to(
+    state: &Arc<State>,
+    connection: Arc<Connection>,
+    request: RequestBuilder,
+) -> Response<Bytes> {
+    let (head, body) = answer(state, connection, request).await.into_parts();
+    Response::from_parts(head, body.collect().await.expect("an answer has an end").to_bytes())
+}
+
 /// Sends a request.
 pub(super) async fn send(host: &Host, who: Identity, request: RequestBuilder) -> Response<Bytes> {
     let (_close, closing) = watch::channel(false);
-    let connection = Connection { identity: who, from: String::new() };
-    request.extension(connection).reply(&routes::all(State::new(host.node.clone(), closing))).await
+    send_to(&State::new(host.node.clone(), closing), Connection::new(who, None), request).await
 }
 
 /// Sends a request, and returns how it is answered, without waiting for the end of the answer.
 pub(super) async fn begun(host: &Host, who: Identity, request: RequestBuilder) -> StatusCode {
     let (_close, closing) = watch::channel(false);
-    let connection = Connection { identity: who, from: String::new() };
-    let routes = routes::all(State::new(host.node.clone(), closing));
-    request.extension(connection).filter(&routes).await.expect("every request is answered").status()
+    answer(&State::new(host.node.clone(), closing), Connection::new(who, None), request).await.status()
+}
+
+/// Has the routes answer what warp has made of a request for a test.
+async fn answer(
+    state: &Arc<State>,
+    connection: Arc<Connection>,
+    request: RequestBuilder,
+) -> warp::reply::Response {
+    let line = warp::method().and(warp::path::full());
+    let query = warp::query::raw().map(|query| format!("?{query}")).or(warp::any().map(String::new)).unify();
+    let all = line.and(query).and(warp::header::headers_cloned()).and(warp::body::bytes());
+    let (method, path, query, headers, body) = request.filter(&all).await.expect("it is a request");
+    let mut request = hyper::Request::new(Full::new(body));
+    *request.method_mut() = method;
+    *request.uri_mut() = format!("{}{query}", path.as_str()).parse().expect("a path and a query");
+    *request.headers_mut() = headers;
+    routes::answer(state.clone(), connection, request).await
 }
 
 /// Sends a request that is answered with a value.
@@ -69,11 +97,10 @@ pub(super) async fn socket(
 ) -> Result<WebSocketStream<DuplexStream>, (StatusCode, ApiError)> {
     let (near, far) = tokio::io::duplex(64 * 1024);
     let (close, closing) = watch::channel(false);
-    let routes = TowerToHyperService::new(warp::service(routes::all(State::new(host.node.clone(), closing))));
-    let connection = Connection { identity: who, from: String::new() };
-    let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(connection.clone());
-        routes.call(request)
+    let state = State::new(host.node.clone(), closing);
+    let connection = Connection::new(who, None);
+    let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        routes::answer(state.clone(), connection.clone(), request).map(Ok::<_, Infallible>)
     });
     tokio::spawn(async move {
         let _close = close; // else the server would be on its way down

@@ -4,20 +4,16 @@
 use gx_core::ErrorCode;
 use gx_core::api::{ApiError, ContainerInfo, End, IDEMPOTENCY_KEY, REQUEST_ID, STREAM_TYPE};
 use serde_json::{Value, json};
-use tokio::sync::watch;
 use warp::http::{Response, StatusCode};
 use warp::hyper::body::Bytes;
 use warp::test::RequestBuilder;
 
-use super::door::begun;
+use super::door::{self, begun};
 use super::{Host, sleeper};
 use crate::node::Identity;
-use crate::routes::{self, Connection, State};
 
 async fn send(host: &Host, request: RequestBuilder) -> Response<Bytes> {
-    let (_close, closing) = watch::channel(false);
-    let connection = Connection { identity: Identity::ThisMachine, from: String::new() };
-    request.extension(connection).reply(&routes::all(State::new(host.node.clone(), closing))).await
+    door::send(host, Identity::ThisMachine, request).await
 }
 
 async fn refused(host: &Host, request: RequestBuilder) -> (StatusCode, ApiError) {

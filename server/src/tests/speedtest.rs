@@ -15,6 +15,7 @@ use warp::http::{Response, StatusCode};
 use warp::hyper::body::Bytes;
 use warp::test::RequestBuilder;
 
+use super::door::send_to;
 use super::{Host, until};
 use crate::node::Identity;
 use crate::routes::{self, Connection, State};
@@ -25,8 +26,8 @@ fn state(host: &Host) -> Arc<State> {
 }
 
 async fn send(state: &Arc<State>, identity: Identity, request: RequestBuilder) -> Response<Bytes> {
-    let connection = Connection { identity, from: "192.0.2.7:5000".to_owned() };
-    request.extension(connection).reply(&routes::all(state.clone())).await
+    let from = "192.0.2.7:5000".parse().expect("an address");
+    send_to(state, Connection::new(identity, Some(from)), request).await
 }
 
 async fn ask(host: &Host, request: RequestBuilder) -> Response<Bytes> {
@@ -171,12 +172,13 @@ async fn served_by(state: &Arc<State>, who: Identity) -> Served {
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let counters = state.counters().clone();
-    let routes = routes::all(state.clone());
+    let state = state.clone();
+    let answer = move |connection, request| routes::answer(state.clone(), connection, request);
     tokio::spawn(async move {
         let (_open, closing) = watch::channel(false);
         let stopped = async { drop(stopped.await) };
         let door = Door::Plain(who);
-        crate::serve::accept(&listener, door, &counters, routes, closing, stopped).await.shutdown().await;
+        crate::serve::accept(&listener, door, &counters, answer, closing, stopped).await.shutdown().await;
     });
     Served { address, _stop: stop }
 }

@@ -12,9 +12,10 @@ use warp::http::{Response, StatusCode};
 use warp::hyper::body::Bytes;
 use warp::test::RequestBuilder;
 
+use super::door::send_to;
 use super::{Host, named, sleeper};
 use crate::node::{Caller, Identity};
-use crate::routes::{self, Connection, State};
+use crate::routes::{Connection, State};
 
 const STRANGER: &str = "192.0.2.7:4242";
 
@@ -36,8 +37,8 @@ impl Served {
     }
 
     async fn send(&self, identity: Identity, from: &str, request: RequestBuilder) -> Response<Bytes> {
-        let connection = Connection { identity, from: from.to_owned() };
-        request.extension(connection).reply(&routes::all(self.state.clone())).await
+        let from = from.parse().expect("an address");
+        send_to(&self.state, Connection::new(identity, Some(from)), request).await
     }
 
     async fn by_host(&self, request: RequestBuilder) -> Response<Bytes> {
