@@ -182,7 +182,8 @@ impl Runtime for Podman {
 
     async fn feed(&self, id: ContainerId, input: Input) -> Result<()> {
         let engine = self.engine().await?;
-        self.tasks.finish(async move { feed::feed(&engine, &id, input).await }).await
+        let tasks = self.tasks.clone();
+        self.tasks.finish(async move { feed::feed(&engine, &id, input, &tasks).await }).await
     }
 
     async fn copy_in(&self, id: ContainerId, path: String, archive: Input) -> Result<()> {
