@@ -21,8 +21,9 @@ pub(crate) struct Catalogue {
     /// The number of each server, and the place of each number.
     numbers: Vec<usize>,
     places: Vec<usize>,
-    /// Places in the order of node ids, as a real table lists servers.
+    /// Places in the order of node ids, as a real table lists servers, and where in it each place is.
     listed: Vec<usize>,
+    ranks: Vec<usize>,
 }
 
 impl Catalogue {
@@ -36,6 +37,8 @@ impl Catalogue {
         let ids: Vec<ShortId> = sorted.iter().map(|record| record.short_id()).collect();
         let mut listed: Vec<usize> = (0..records.len()).collect();
         listed.sort_unstable_by_key(|place| sorted[*place].node_id());
+        let mut ranks = vec![0; listed.len()];
+        listed.iter().enumerate().for_each(|(rank, place)| ranks[*place] = rank);
         let starts =
             (0..=256).map(|bucket| ids.partition_point(|id| usize::from(id.bucket()) < bucket)).collect();
         Rc::new(Self {
@@ -47,6 +50,7 @@ impl Catalogue {
             numbers,
             places,
             listed,
+            ranks,
         })
     }
 }
@@ -63,7 +67,10 @@ pub(crate) struct Item {
 #[derive(Clone)]
 pub(crate) struct Sketch {
     all: Rc<Catalogue>,
+    /// By place.
     bits: Vec<u64>,
+    /// Those that can be asked, in the order of node ids.
+    askable: Vec<u64>,
     known: usize,
     own: usize,
 }
@@ -73,7 +80,7 @@ impl Sketch {
     pub(crate) fn new(all: &Rc<Catalogue>, number: usize) -> Self {
         let own = all.places[number];
         let bits = vec![0; all.ids.len().div_ceil(64)];
-        let mut table = Self { all: Rc::clone(all), bits, known: 0, own };
+        let mut table = Self { all: Rc::clone(all), askable: bits.clone(), bits, known: 0, own };
         table.set(own);
         table
     }
@@ -95,6 +102,24 @@ impl Sketch {
     fn set(&mut self, place: usize) {
         self.known += usize::from(!self.has(place));
         self.bits[place / 64] |= 1 << (place % 64);
+        if place != self.own {
+            let rank = self.all.ranks[place];
+            self.askable[rank / 64] |= 1 << (rank % 64);
+        }
+    }
+
+    /// Returns the place of the one of those that can be asked that has so many before it.
+    fn askable(&self, index: usize) -> usize {
+        let mut before = index;
+        for (at, word) in self.askable.iter().enumerate() {
+            let here = word.count_ones() as usize;
+            if before < here {
+                let left = (0..before).fold(*word, |left, _| left & (left - 1));
+                return self.all.listed[at * 64 + left.trailing_zeros() as usize];
+            }
+            before -= here;
+        }
+        panic!("{index} is not among those that can be asked")
     }
 
     /// Returns the places of all that it knows, in order.
@@ -129,11 +154,8 @@ impl Table for Sketch {
     }
 
     fn choose(&self, chance: &mut Chance, count: usize) -> Vec<usize> {
-        let candidates =
-            self.all.listed.iter().copied().filter(|place| self.has(*place) && *place != self.own);
-        let places: Vec<usize> = candidates.collect();
-        let chosen = choose(chance, places.len(), count, |index| self.all.networks[places[index]]);
-        chosen.into_iter().map(|index| self.all.numbers[places[index]]).collect()
+        let chosen = choose(chance, self.known - 1, count, |index| self.all.networks[self.askable(index)]);
+        chosen.into_iter().map(|index| self.all.numbers[self.askable(index)]).collect()
     }
 }
 
@@ -163,7 +185,11 @@ impl Book for &mut Sketch {
     }
 
     fn lookup(&self, ids: &ShortIds) -> Vec<Item> {
-        let places = ids.as_slice().iter().filter_map(|id| self.all.ids.binary_search(id).ok());
+        let places = ids.as_slice().iter().filter_map(|id| {
+            let bucket = usize::from(id.bucket());
+            let (from, to) = (self.all.starts[bucket], self.all.starts[bucket + 1]);
+            self.all.ids[from..to].binary_search(id).ok().map(|place| from + place)
+        });
         let mut found: Vec<usize> = places.filter(|place| self.has(*place)).collect();
         found.sort_unstable();
         found.into_iter().map(|place| self.item(place)).collect()
