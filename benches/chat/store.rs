@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use gx_chat::client::{Exporter, Format};
 use gx_chat::store::{ChatStore, NewMessage, Range, SqliteStore};
@@ -25,11 +25,13 @@ const EXPORTS: usize = 5;
 pub(crate) fn measure(folder: &Path, rows: u64) -> Result<Value> {
     let store = SqliteStore::open(folder)?;
     let group: GroupId = "g".parse()?;
+    let now = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
+    let began = now.saturating_sub(rows);
     for first in (1..=rows).step_by(usize::try_from(BATCH)?) {
         let batch: Vec<NewMessage> = (first..=rows.min(first + BATCH - 1))
             .map(|number| message(&group, number))
             .collect::<Result<_>>()?;
-        store.append(&batch, first)?;
+        store.append(&batch, began + first)?;
     }
     let groups = BTreeSet::from([group.clone()]);
     let search = |words: &str| store.search(words, &groups, PAGE, 0);

@@ -25,7 +25,7 @@ const SENDERS: [&str; 2] = ["64", "1.5"];
 #[derive(Args)]
 pub(crate) struct ChatArgs {
     /// Rounds of each way
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Messages to 1,000 readers in a round
     #[arg(long, default_value_t = 1_000)]
