@@ -14,6 +14,8 @@ use crate::identity::replace;
 
 /// The format this program reads and writes.
 const FORMAT: u32 = 1;
+/// Addresses of one host that are kept, where it moves.
+const MAX_ADDRESSES: usize = 8;
 
 /// A host that was joined.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +103,17 @@ impl Hosts {
     /// Puts a host's new key in the place of its old one. That both are the same node must be proved.
     pub(crate) fn rename(&self, old: NodeId, new: NodeId) -> Result {
         self.change(|hosts| hosts.iter_mut().filter(|host| host.node == old).for_each(|host| host.node = new))
+    }
+
+    /// Puts where a host has proved to be now before where it was.
+    pub(crate) fn moved(&self, node: NodeId, to: &Endpoint) -> Result {
+        self.change(|hosts| {
+            for host in hosts.iter_mut().filter(|host| host.node == node) {
+                host.addresses.retain(|address| address != to);
+                host.addresses.insert(0, to.clone());
+                host.addresses.truncate(MAX_ADDRESSES);
+            }
+        })
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Vec<Host>) -> T) -> Result<T> {

@@ -58,14 +58,39 @@ async fn open_joined(host: &Host, data: &Path, out: &Out) -> Result<Client> {
             Err(error) => return Err(error.hint("`gx join` with a new ticket makes this node a member too")),
         }
     }
-    Ok(Client::to_node(&nearest(&host.addresses).await, host.node, &key))
+    let address = match reached(&host.addresses).await {
+        Some(address) => address.clone(),
+        None => moved(host, &key, data, out).await?.unwrap_or_else(|| first(&host.addresses)),
+    };
+    Ok(Client::to_node(&address, host.node, &key))
+}
+
+/// Looks for a host that answers at none of its addresses where the table of servers says that it is. Once it has proved who
+/// it is, it is found there from then on.
+async fn moved(host: &Host, key: &NodeKey, data: &Path, out: &Out) -> Result<Option<Endpoint>> {
+    // Whom the table does not know cannot be looked for.
+    let Ok(Some((_, there))) = peers::locate(&host.node.to_string(), data, out) else { return Ok(None) };
+    let Some(address) = reached(&there).await else { return Ok(None) };
+    let proof = Client::to_node(address, host.node, key).identity().await;
+    if let Err(error) = proof {
+        tracing::debug!(%address, %error, "the host is not where the table says");
+        return Ok(None);
+    }
+    Hosts::of(data).moved(host.node, address)?;
+    out.note(&format!("{} is at {address} now", host.name));
+    Ok(Some(address.clone()))
 }
 
 /// Returns the address that answers first; the first of all where none does, so that its error is told.
 pub(crate) async fn nearest(addresses: &[Endpoint]) -> Endpoint {
-    if let [one] = addresses {
-        return one.clone();
+    match addresses {
+        [one] => one.clone(),
+        several => reached(several).await.cloned().unwrap_or_else(|| first(several)),
     }
+}
+
+/// Returns the address that answers first, if one does.
+async fn reached(addresses: &[Endpoint]) -> Option<&Endpoint> {
     let mut tries: FuturesUnordered<_> = (addresses.iter())
         .map(async |address| {
             let connecting = TcpStream::connect((address.host(), address.port()));
@@ -73,10 +98,14 @@ pub(crate) async fn nearest(addresses: &[Endpoint]) -> Endpoint {
         })
         .collect();
     while let Some(answer) = tries.next().await {
-        if let Some(address) = answer {
-            return address.clone();
+        if answer.is_some() {
+            return answer;
         }
     }
+    None
+}
+
+fn first(addresses: &[Endpoint]) -> Endpoint {
     addresses.first().cloned().expect("a host that was joined has an address")
 }
 

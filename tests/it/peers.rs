@@ -358,6 +358,76 @@ fn what_is_measured_or_joined_is_in_the_table_and_the_table_leads_there() {
 }
 
 #[test]
+fn a_table_is_carried_elsewhere_looked_at_and_thinned_out() {
+    let network = chain(2);
+    let here = Surroundings::new();
+    here.ok(&["peers", "add", &network[1].1.address]);
+    eventually("both are known", || {
+        here.ok(&["peers", "update"]);
+        (in_state(&table(&here), "live").len() == 2).then_some(())
+    });
+    let import = |text: &str| {
+        let there = Surroundings::new();
+        std::fs::write(there.path("table.json"), text).expect("a file can be written");
+        let told = there.json(&["peers", "import", "table.json"]);
+        (told, table(&there))
+    };
+    let exported = here.ok(&["peers", "export"]);
+    let (told, imported) = import(&exported);
+    assert_eq!((&told["new"], &told["skipped"]), (&json!(2), &json!({})), "{told}");
+    assert_eq!(ids(&imported), ids(&table(&here)));
+    assert_eq!(in_state(&imported, "untested").len(), 2, "what others measured is theirs: {imported:?}");
+    let mut forged: Value = serde_json::from_str(&exported).expect("a table is JSON");
+    let signatures = [0, 1].map(|at: usize| forged["ip_address"][at]["signature"].clone());
+    let [first, second] = signatures;
+    (forged["ip_address"][0]["signature"], forged["ip_address"][1]["signature"]) = (second, first);
+    let (told, imported) = import(&forged.to_string());
+    assert!(told["new"] == 0 && told["skipped"] != json!({}) && imported.is_empty(), "{told}");
+
+    let order = |more: &[&str]| -> Vec<String> {
+        let listed = here.json(&[&["peers", "list", "--sort", "latency"], more].concat());
+        let peers = listed["peers"].as_array().expect("a list");
+        peers.iter().filter_map(|peer| peer["node_id"].as_str().map(str::to_owned)).collect()
+    };
+    let mut reversed = order(&["--reverse"]);
+    reversed.reverse();
+    assert_eq!((order(&[]).len(), order(&[])), (2, reversed));
+    assert!(order(&["--needs", "gpu>=64"]).is_empty());
+    let (node, short) = (&network[0].1.node, &network[0].1.node[..10]);
+    assert!(here.ok(&["peers", "show", short]).contains(node.as_str()));
+    here.ok(&["peers", "remove", short]);
+    assert_eq!(ids(&table(&here)), BTreeSet::from([network[1].1.node.clone()]));
+    let unknown = here.gx(&["peers", "remove", short]);
+    assert!(unknown.code == 1 && unknown.stderr.contains("hint"), "{unknown:?}");
+}
+
+#[test]
+fn a_joined_host_that_moved_is_found_where_the_table_says() {
+    let witness = server(&[], "");
+    let witness_host = witness.serve();
+    let there = server(&[&witness_host.address], "");
+    let mut host = there.serve();
+    let here = Surroundings::new();
+    here.ok(&["join", "--name", "lab", there.ok(&["invite", "--address", &host.address]).trim()]);
+    here.ok(&["peers", "add", &witness_host.address]);
+    host.kill();
+    let moved = there.serve();
+    assert_ne!(moved.address, host.address);
+    assert_eq!(here.gx(&["--on", "lab", "id"]).code, 3, "nobody says yet where it is");
+    eventually("the table says where it is now", || {
+        here.ok(&["peers", "update"]);
+        places(&table(&here)).contains(&format!("{:?}", moved.address)).then_some(())
+    });
+    let found = here.gx(&["--on", "lab", "id"]);
+    assert!(
+        found.code == 0 && found.stderr.contains(&format!("lab is at {} now", moved.address)),
+        "{found:?}"
+    );
+    let again = here.gx(&["--on", "lab", "id"]);
+    assert!(again.code == 0 && !again.stderr.contains("lab is at"), "it is noted: {again:?}");
+}
+
+#[test]
 fn measuring_many_ends_with_its_bytes() {
     let network = chain(3);
     let client = Surroundings::new();
