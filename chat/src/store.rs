@@ -13,6 +13,7 @@ use crate::id::{ChainHash, Cid, DeviceId, GroupId, Seq, UserName};
 
 mod accounts;
 mod append;
+mod examine;
 mod expire;
 mod open;
 mod positions;
@@ -23,6 +24,7 @@ mod sqlite;
 mod tests;
 
 pub use accounts::{Account, AccountStore, TokenHash};
+pub use examine::Examined;
 pub use sqlite::SqliteStore;
 
 /// A store of messages. All of it may block: it is called where that is in nobody's way.
@@ -233,7 +235,7 @@ impl StoreError {
         match self {
             Self::Full { .. } => Some("make room on that file system; it goes on by itself".to_owned()),
             Self::Locked { .. } => {
-                Some("end the other program, or name another folder with `data` in [chat]".to_owned())
+                Some("end the other program: two servers cannot share a data folder".to_owned())
             }
             Self::Damaged { .. } | Self::Chain(_) => {
                 Some("restore a backup of it, or move it away to begin anew".to_owned())

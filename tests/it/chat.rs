@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::support::{Host, Surroundings, eventually, root, run, unique};
 
 /// A host with the army's chat.
-fn headquarters() -> (Surroundings, Host) {
+pub(crate) fn headquarters() -> (Surroundings, Host) {
     let policy = root().join("examples/chat/army.toml");
     let here = Surroundings::new().configured(&format!("[chat]\npolicy = {policy:?}\n"));
     let host = here.serve();
@@ -16,7 +16,7 @@ fn headquarters() -> (Surroundings, Host) {
 }
 
 /// Gives a user an account, and a machine on which they have signed in once.
-fn recruit(host: &Host, name: &str) -> Surroundings {
+pub(crate) fn recruit(host: &Host, name: &str) -> Surroundings {
     let there = Surroundings::new();
     host.is_owned_from(&there);
     std::fs::write(there.path("pw"), "correct horse battery\n").expect("a file can be written");

@@ -23,6 +23,7 @@
 //! | `plugins` | bad and misbehaving plugins |
 //! | `stranger` | a plugin from a workspace of its own, from `gx plugin new` to `gx create` |
 //! | `compose` | the chat in containers: the example is built, talks, is killed and leaves nothing |
+//! | `chat_doctor` | a chat is checked, and every fault comes with its fix |
 //! | `chat_faults` | what the chat has acknowledged survives kill -9; a thousand connections miss nothing |
 //! | `faults` | engines that go away, kill -9, Ctrl-C, slow readers |
 //! | `gpus` | GPUs in the specs and in containers, on both engines, with imaginary hardware |
@@ -39,6 +40,7 @@
 
 mod browser;
 mod chat;
+mod chat_doctor;
 mod chat_faults;
 mod clients;
 mod compose;

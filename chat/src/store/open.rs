@@ -61,16 +61,23 @@ pub(super) fn lock(folder: &Path) -> Result<File, StoreError> {
 /// Opens the database of messages, and makes its tables when it is new.
 pub(super) fn database(path: &Path) -> Result<Connection, StoreError> {
     let mut db = connect(path).map_err(of(path))?;
-    let found: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(of(path))?;
-    match found {
-        VERSION => check(path, &db)?,
-        0 => make(&mut db).map_err(of(path))?,
-        _ => {
-            let path = path.display().to_string();
-            return Err(StoreError::Newer { path, found, known: VERSION });
-        }
+    if !is_made(path, &db)? {
+        make(&mut db).map_err(of(path))?;
     }
     Ok(db)
+}
+
+/// Returns whether the tables are there; those that are, are ours and whole.
+pub(super) fn is_made(path: &Path, db: &Connection) -> Result<bool, StoreError> {
+    let found: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(of(path))?;
+    match found {
+        VERSION => check(path, db).map(|()| true),
+        0 => Ok(false),
+        _ => {
+            let path = path.display().to_string();
+            Err(StoreError::Newer { path, found, known: VERSION })
+        }
+    }
 }
 
 /// Connects to a database of which the process has the only connection that writes.

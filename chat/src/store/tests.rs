@@ -228,6 +228,30 @@ fn a_changed_message_is_found() {
 }
 
 #[test]
+fn a_store_is_examined_beside_the_server_that_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(SqliteStore::examine(folder.path()).unwrap(), None);
+    let store = open(folder.path());
+    fill(&store, 5);
+    store.append(&[message("n", "A", "other", "text")], 9_000).unwrap();
+    let whole = Some(Examined { groups: 2, messages: 6 });
+    assert_eq!(SqliteStore::examine(folder.path()).unwrap(), whole);
+    store.expire(3_000).unwrap();
+    assert_eq!(
+        SqliteStore::examine(folder.path()).unwrap(),
+        Some(Examined { groups: 2, messages: 4 }),
+        "what is kept is checked from what was before it on"
+    );
+    drop(store);
+    let db = Connection::open(folder.path().join("chat.db")).unwrap();
+    db.execute("UPDATE msg SET text = 'forged' WHERE seq = 4", []).unwrap();
+    let error = SqliteStore::examine(folder.path()).unwrap_err();
+    assert!(matches!(error, StoreError::Chain(ChainError::Broken { .. })), "{error}");
+    db.execute("DELETE FROM msg WHERE seq = 5", []).unwrap();
+    assert!(matches!(SqliteStore::examine(folder.path()).unwrap_err(), StoreError::Damaged { .. }));
+}
+
+#[test]
 fn nothing_is_stored_without_room_and_it_goes_on_when_there_is_some() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());

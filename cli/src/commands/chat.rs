@@ -3,8 +3,11 @@
 use clap::{Args, Subcommand};
 
 use super::Context;
-use crate::error::Result;
+use crate::error::{Result, Status};
 
+mod ask;
+mod cut;
+mod doctor;
 mod groups;
 mod history;
 mod link;
@@ -68,6 +71,8 @@ pub enum ChatCommand {
     Groups(groups::GroupsArgs),
     /// Lists who may be in a group, and who is there
     Who(groups::WhoArgs),
+    /// Checks the way into the chat and, where it is served, what it stands on; says what to do
+    Doctor(doctor::DoctorArgs),
     /// Ends the chat on its server, in good order
     Stop(user::StopArgs),
     /// Lists, makes and disables accounts
@@ -79,8 +84,8 @@ pub enum ChatCommand {
     Why(why::WhyArgs),
 }
 
-pub(crate) async fn run(args: ChatArgs, context: &Context<'_>) -> Result {
-    match args.command {
+pub(crate) async fn run(args: ChatArgs, context: &Context<'_>) -> Result<Status> {
+    let done = match args.command {
         None => talk::run(args.talk, context).await,
         Some(ChatCommand::Send(args)) => send::run(args, context).await,
         Some(ChatCommand::Tail(args)) => tail::run(args, context).await,
@@ -90,9 +95,11 @@ pub(crate) async fn run(args: ChatArgs, context: &Context<'_>) -> Result {
         Some(ChatCommand::Verify(args)) => verify::run(&args, context),
         Some(ChatCommand::Groups(args)) => groups::groups(args, context).await,
         Some(ChatCommand::Who(args)) => groups::who(args, context).await,
+        Some(ChatCommand::Doctor(args)) => return doctor::run(args, context).await,
         Some(ChatCommand::Stop(args)) => user::stop(args, context).await,
         Some(ChatCommand::User(command)) => user::run(command, context).await,
         Some(ChatCommand::Matrix(args)) => matrix::run(&args, context),
         Some(ChatCommand::Why(args)) => why::run(&args, context),
-    }
+    };
+    done.map(|()| Status::DONE)
 }

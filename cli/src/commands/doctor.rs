@@ -33,6 +33,11 @@ pub(crate) async fn run(_: DoctorArgs, context: &Context<'_>) -> Result<Status> 
         Ok(settings) => examine(&settings, context, &mut checks).await,
         Err(error) => checks.push(Check::of_error("configuration", error)),
     }
+    tell(checks, context)
+}
+
+/// Prints what was found; it is a failure where a check has failed.
+pub(super) fn tell(checks: Vec<Check>, context: &Context<'_>) -> Result<Status> {
     let failed = checks.iter().any(|check| check.verdict == Verdict::Fail);
     context.out.show(&Checks { checks })?;
     Ok(if failed { Kind::Failed.status() } else { Status::DONE })
@@ -70,7 +75,7 @@ async fn examine(settings: &Settings, context: &Context<'_>, checks: &mut Vec<Ch
     checks.extend(remote(settings, context).await);
 }
 
-fn configuration(settings: &Settings) -> Check {
+pub(super) fn configuration(settings: &Settings) -> Check {
     match &settings.file {
         Some(file) => Check::ok("configuration", file.display().to_string()),
         None => Check::ok("configuration", "no file; the defaults hold"),
@@ -97,9 +102,9 @@ async fn remote(settings: &Settings, context: &Context<'_>) -> Vec<Check> {
 
 /// What was checked, and what came out.
 #[derive(Debug, Serialize)]
-struct Check {
+pub(super) struct Check {
     name: String,
-    verdict: Verdict,
+    pub(super) verdict: Verdict,
     message: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     hints: Vec<String>,
@@ -108,7 +113,7 @@ struct Check {
 /// How well something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Verdict {
+pub(super) enum Verdict {
     /// It is as it should be.
     Ok,
     /// gx works, and not everything it could.
@@ -118,21 +123,21 @@ enum Verdict {
 }
 
 impl Check {
-    fn new(name: impl Into<String>, verdict: Verdict, message: impl Into<String>) -> Self {
+    pub(super) fn new(name: impl Into<String>, verdict: Verdict, message: impl Into<String>) -> Self {
         Self { name: name.into(), verdict, message: message.into(), hints: Vec::new() }
     }
 
-    fn ok(name: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(super) fn ok(name: impl Into<String>, message: impl Into<String>) -> Self {
         Self::new(name, Verdict::Ok, message)
     }
 
-    fn of_error(name: impl Into<String>, error: CliError) -> Self {
+    pub(super) fn of_error(name: impl Into<String>, error: CliError) -> Self {
         let Told { message, causes, hints, .. } = error.into();
         let message = [message].into_iter().chain(causes).collect::<Vec<_>>().join(": ");
         Self { hints, ..Self::new(name, Verdict::Fail, message) }
     }
 
-    fn hint(mut self, hint: Option<String>) -> Self {
+    pub(super) fn hint(mut self, hint: Option<String>) -> Self {
         self.hints.extend(hint);
         self
     }

@@ -1,7 +1,6 @@
 //! The way into the chat: which server, which user, and how the user is proved.
 
-use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -9,11 +8,11 @@ use gx_chat::client::{Week, WeekError};
 use gx_chat::frames::{Auth, ClientFrame, ErrorCode, ServerFrame};
 use gx_chat::{GroupId, UserName};
 use gx_client::{ChatSocket, Client};
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
+use super::ask::{ask_password, ask_user, can_ask, password_in};
 use crate::commands::Context;
 use crate::error::{CliError, Kind, Result};
-use crate::hosts::Hosts;
+use crate::hosts::{Host, Hosts};
 use crate::peers;
 use crate::road;
 use crate::settings::Settings;
@@ -23,8 +22,6 @@ use crate::target::LOCAL;
 const LABEL: &str = "chat";
 /// How long the answer to a sign-in may take.
 const SIGN_IN: Duration = Duration::from_secs(30);
-/// The longest password that is read, in bytes.
-const MAX_PASSWORD: u64 = 4_096;
 
 /// Who talks, for every command of the chat.
 #[derive(Debug, Clone, Default, Args)]
@@ -36,6 +33,43 @@ pub struct AsArgs {
     /// gives this machine a token
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub password_file: Option<PathBuf>,
+}
+
+/// Where the chat is, and how that is known.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// A command names it.
+    Named(String),
+    /// `server` in `[chat]` names it.
+    Configured(String),
+    /// This machine serves it.
+    Own(String),
+    /// The table of servers says that it has one.
+    Listed(String),
+    /// It is the one host that was joined.
+    Joined(String),
+}
+
+impl Place {
+    /// Returns what opens the road to it.
+    pub(super) fn on(&self) -> &str {
+        match self {
+            Self::Named(on) | Self::Configured(on) | Self::Own(on) | Self::Listed(on) | Self::Joined(on) => {
+                on
+            }
+        }
+    }
+
+    /// Returns how it is known, in words.
+    pub(super) fn why(&self) -> &'static str {
+        match self {
+            Self::Named(_) => "as it is named",
+            Self::Configured(_) => "by `server` in [chat]",
+            Self::Own(_) => "as this machine has a policy",
+            Self::Listed(_) => "by the table of servers",
+            Self::Joined(_) => "as the one host that was joined",
+        }
+    }
 }
 
 /// A server of the chat and a user of it.
@@ -52,8 +86,18 @@ impl Road {
     /// Finds the server and the user.
     pub(super) async fn find(args: &AsArgs, context: &Context<'_>) -> Result<Self> {
         let settings = context.settings()?;
-        let on = server(&settings, context)?;
-        let client = road::open(&on, &settings.data, context.out).await?;
+        let place = server(&settings, context)?;
+        let client = road::open(place.on(), &settings.data, context.out).await?;
+        Self::to(client, args, &settings, context)
+    }
+
+    /// Finds the user, for a server that is known.
+    pub(super) fn to(
+        client: Client,
+        args: &AsArgs,
+        settings: &Settings,
+        context: &Context<'_>,
+    ) -> Result<Self> {
         let named = match (&args.user, &settings.config.chat.user) {
             (Some(user), _) => Some(user.clone()),
             (None, Some(user)) => Some(user.parse::<UserName>().map_err(|error| {
@@ -66,7 +110,13 @@ impl Road {
             Some(user) => user,
             None => ask_user(None)?,
         };
-        Ok(Self { client, user, is_named, data: settings.data, password_file: args.password_file.clone() })
+        let (data, password_file) = (settings.data.clone(), args.password_file.clone());
+        Ok(Self { client, user, is_named, data, password_file })
+    }
+
+    /// Returns the file with the password, if one was named.
+    pub(super) fn password_file(&self) -> Option<&Path> {
+        self.password_file.as_deref()
     }
 
     /// Opens what this machine keeps of the user's chat.
@@ -88,18 +138,8 @@ impl Road {
         week: &mut Week,
         hello: impl Fn(&Week, &UserName, Auth) -> Result<ClientFrame>,
     ) -> Result<(Box<ChatSocket>, ServerFrame)> {
-        if let Some(token) = week.token()? {
-            match dial(self.client.clone(), hello(week, &self.user, Auth::Token { token })?).await? {
-                Dialled::In(socket, welcome) => return Ok((socket, *welcome)),
-                Dialled::Refused(_) => week.set_token(None)?,
-            }
-        }
-        if self.client.node().is_some()
-            && self.password_file.is_none()
-            && let Dialled::In(socket, welcome) =
-                dial(self.client.clone(), hello(week, &self.user, Auth::Key {})?).await?
-        {
-            return Ok((socket, *welcome));
+        if let Some((socket, welcome, _)) = self.sign_in_unasked(week, &hello).await? {
+            return Ok((socket, welcome));
         }
         if !self.is_named && self.password_file.is_none() && can_ask() {
             self.user = ask_user(Some(&self.user))?;
@@ -110,6 +150,28 @@ impl Road {
             Dialled::In(socket, welcome) => Ok((socket, *welcome)),
             Dialled::Refused(why) => Err(refused(&self.user, &why)),
         }
+    }
+
+    /// Signs in by what is here: a token of before, the node's key. Returns what it was, too; nothing where none of it does.
+    pub(super) async fn sign_in_unasked(
+        &self,
+        week: &mut Week,
+        hello: impl Fn(&Week, &UserName, Auth) -> Result<ClientFrame>,
+    ) -> Result<Option<(Box<ChatSocket>, ServerFrame, &'static str)>> {
+        if let Some(token) = week.token()? {
+            match dial(self.client.clone(), hello(week, &self.user, Auth::Token { token })?).await? {
+                Dialled::In(socket, welcome) => return Ok(Some((socket, *welcome, "token"))),
+                Dialled::Refused(_) => week.set_token(None)?,
+            }
+        }
+        if self.client.node().is_some()
+            && self.password_file.is_none()
+            && let Dialled::In(socket, welcome) =
+                dial(self.client.clone(), hello(week, &self.user, Auth::Key {})?).await?
+        {
+            return Ok(Some((socket, *welcome, "key")));
+        }
+        Ok(None)
     }
 
     fn password(&self) -> Result<String> {
@@ -180,41 +242,47 @@ impl From<WeekError> for CliError {
 /// Returns the host of the chat, as the node with this machine's key.
 pub(super) async fn host(context: &Context<'_>) -> Result<Client> {
     let settings = context.settings()?;
-    road::open(&server(&settings, context)?, &settings.data, context.out).await
+    road::open(server(&settings, context)?.on(), &settings.data, context.out).await
 }
 
 /// Returns where the chat is: what was named, what is configured, this machine where it serves one, what the table of servers
 /// says, the one host that was joined.
-fn server(settings: &Settings, context: &Context<'_>) -> Result<String> {
+pub(super) fn server(settings: &Settings, context: &Context<'_>) -> Result<Place> {
     if settings.config.client.on != LOCAL {
-        return Ok(settings.config.client.on.clone());
+        return Ok(Place::Named(settings.config.client.on.clone()));
     }
     if let Some(server) = &settings.config.chat.server {
-        return Ok(server.clone());
+        return Ok(Place::Configured(server.clone()));
     }
     if settings.config.chat.policy.is_some() {
-        return own(settings);
+        return own(settings).map(Place::Own);
     }
     let table = peers::open(settings, context.out)?;
     let chats: Vec<peers::PeerInfo> = (peers::infos(&table, settings)?.into_iter())
         .filter(|info| info.record.as_ref().is_some_and(|record| record.labels.contains_key(LABEL)))
         .collect();
+    listed(&chats, &Hosts::of(&settings.data).all()?)
+}
+
+/// Returns the host that says it has a chat, of those that were joined: anybody may say so, and would then be given a
+/// password.
+fn listed(chats: &[peers::PeerInfo], joined: &[Host]) -> Result<Place> {
     let hint = "`server` in [chat] names one, and so does --on";
-    match chats.as_slice() {
-        [one] => Ok(match (&one.name, one.node_id, one.addresses.first()) {
-            (Some(name), ..) => name.clone(),
-            (None, Some(node), Some(address)) => format!("{node}@{address}"),
-            _ => return Err(CliError::failed("the chat's server has no address").hint(hint)),
-        }),
-        [] => match Hosts::of(&settings.data).all()?.as_slice() {
-            [one] => Ok(one.name.to_string()),
-            _ => Err(CliError::usage("no server of the chat is known")
-                .hint(hint)
-                .hint("`gx join TICKET` joins one")),
-        },
-        several => {
-            let titles: Vec<String> = several.iter().map(peers::PeerInfo::title).collect();
-            Err(CliError::usage(format!("several servers have a chat: {}", titles.join(", "))).hint(hint))
+    let known: Vec<&Host> =
+        (joined.iter()).filter(|host| chats.iter().any(|info| info.node_id == Some(host.node))).collect();
+    match (known.as_slice(), joined, chats) {
+        ([one], ..) => Ok(Place::Listed(one.name.to_string())),
+        ([], [one], _) => Ok(Place::Joined(one.name.to_string())),
+        ([], _, [stranger, ..]) => {
+            let told = format!("{} says that it has a chat, and was never joined", stranger.title());
+            Err(CliError::usage(told).hint("`gx join TICKET` joins it").hint(hint))
+        }
+        ([], ..) => Err(CliError::usage("no server of the chat is known")
+            .hint(hint)
+            .hint("`gx join TICKET` joins one")),
+        (several, ..) => {
+            let names: Vec<&str> = several.iter().map(|host| host.name.as_str()).collect();
+            Err(CliError::usage(format!("several servers have a chat: {}", names.join(", "))).hint(hint))
         }
     }
 }
@@ -250,62 +318,50 @@ pub(super) fn group(text: &str) -> Result<GroupId, String> {
     text.parse().map_err(|error: gx_core::id::ParseIdError| error.to_string())
 }
 
-fn can_ask() -> bool {
-    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gx_core::NodeId;
+    use gx_core::peers::{Freshness, Observation};
 
-fn ask_user(system: Option<&UserName>) -> Result<UserName> {
-    if !can_ask() {
-        return Err(CliError::usage("nobody is named who talks").hint("--as USER, or `user` in [chat]"));
+    fn host(name: &str, node: u8) -> Host {
+        Host {
+            name: name.parse().unwrap(),
+            node: NodeId::from_bytes([node; 32]),
+            addresses: vec!["192.0.2.1:7467".parse().unwrap()],
+            since: peers::now(),
+            knows: NodeId::from_bytes([9; 32]),
+        }
     }
-    let offer = system.map(|user| format!(" [{user}]")).unwrap_or_default();
-    let line = ask(&format!("user{offer}: "))?;
-    match (line.trim(), system) {
-        ("", Some(user)) => Ok(user.clone()),
-        (name, _) => Ok(name.parse()?),
+
+    fn chat(node: u8) -> peers::PeerInfo {
+        peers::PeerInfo {
+            node_id: Some(NodeId::from_bytes([node; 32])),
+            name: None,
+            addresses: vec!["192.0.2.1:7467".parse().unwrap()],
+            state: Freshness::Live,
+            quarantined: false,
+            pinned: false,
+            seen: Observation::default(),
+            record: None,
+        }
     }
-}
 
-fn ask(question: &str) -> Result<String> {
-    let fail = |error: std::io::Error| CliError::io("cannot ask on the terminal", &error);
-    let mut stderr = std::io::stderr();
-    stderr.write_all(question.as_bytes()).and_then(|()| stderr.flush()).map_err(fail)?;
-    let mut line = String::new();
-    std::io::stdin().lock().take(MAX_PASSWORD).read_line(&mut line).map_err(fail)?;
-    match line.is_empty() {
-        true => Err(CliError::new(Kind::Interrupted, "interrupted")),
-        false => Ok(line.trim_end_matches(['\r', '\n']).to_owned()),
+    #[test]
+    fn the_table_leads_to_a_chat_of_a_host_that_was_joined_and_to_no_others() {
+        let (hq, box2) = (host("hq", 1), host("box", 2));
+        let place = |chats: &[peers::PeerInfo], joined: &[Host]| match listed(chats, joined) {
+            Ok(place) => format!("{} {}", place.on(), place.why()),
+            Err(error) => error.to_string(),
+        };
+        let both = [hq.clone(), box2.clone()];
+        assert_eq!(place(&[chat(2)], &both), "box by the table of servers");
+        assert_eq!(place(&[chat(3), chat(1)], &both), "hq by the table of servers");
+        assert_eq!(place(&[], &[hq]), "hq as the one host that was joined");
+        assert_eq!(place(&[chat(1), chat(2)], &both), "several servers have a chat: hq, box");
+        assert_eq!(place(&[], &both), "no server of the chat is known");
+        // Anybody may say that they have one, and would be given a password.
+        assert!(place(&[chat(3)], &both).ends_with("says that it has a chat, and was never joined"));
+        assert!(place(&[chat(3)], &[]).ends_with("says that it has a chat, and was never joined"));
     }
-}
-
-/// Asks without showing what is typed.
-pub(super) fn ask_password(question: &str) -> Result<String> {
-    let fail = |error: rustix::io::Errno| CliError::io("cannot set the terminal", &error.into());
-    let before = tcgetattr(std::io::stdin()).map_err(fail)?;
-    let mut silent = before.clone();
-    silent.local_modes.remove(LocalModes::ECHO);
-    tcsetattr(std::io::stdin(), OptionalActions::Flush, &silent).map_err(fail)?;
-    let answer = ask(question);
-    // Where the terminal is gone there is nothing to give back.
-    let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &before);
-    let _ = std::io::stderr().write_all(b"\n");
-    answer
-}
-
-/// Returns the first line of a file.
-pub(super) fn password_in(file: &std::path::Path) -> Result<String> {
-    let mut bytes = Vec::new();
-    let read = match file.as_os_str() == "-" {
-        true => std::io::stdin().take(MAX_PASSWORD).read_to_end(&mut bytes),
-        false => std::fs::File::open(file).and_then(|file| file.take(MAX_PASSWORD).read_to_end(&mut bytes)),
-    };
-    read.map_err(|error| {
-        CliError::io(format!("cannot read {}", file.display()), &error)
-            .hint("name a file with the password in its first line")
-    })?;
-    let text = String::from_utf8(bytes).map_err(|_| {
-        CliError::usage(format!("{} is not UTF-8", file.display()))
-            .hint("a password is text, in the first line")
-    })?;
-    Ok(text.lines().next().unwrap_or_default().to_owned())
 }

@@ -45,6 +45,11 @@ impl Remote {
             Ok(ClientFrame::Hello(Hello { v: VERSION, user: user.clone(), auth, device, resume, chain }))
         };
         let (socket, welcome) = road.sign_in(&mut week, hello).await?;
+        Self::welcomed(socket, welcome, week)
+    }
+
+    /// Goes on after a sign-in.
+    pub(super) fn welcomed(socket: Box<ChatSocket>, welcome: ServerFrame, week: Week) -> Result<Self> {
         let ServerFrame::Welcome { user, token, rights, .. } = welcome else {
             unreachable!("a sign-in that succeeds ends in a welcome");
         };

@@ -9,7 +9,7 @@ use gx_core::api::{ChatStopped, ChatUser, ChatUserRequest, ChatUsers};
 use gx_core::secret::Secret;
 use serde::Serialize;
 
-use super::link;
+use super::{ask, link};
 use crate::commands::Context;
 use crate::error::Result;
 use crate::output::{Pairs, Show, Table, View};
@@ -87,7 +87,7 @@ pub struct StopArgs {}
 pub(super) async fn run(command: UserCommand, context: &Context<'_>) -> Result {
     let host = link::host(context).await?;
     let password =
-        |file: Option<PathBuf>| file.map(|file| link::password_in(&file).map(Secret::new)).transpose();
+        |file: Option<PathBuf>| file.map(|file| ask::password_in(&file).map(Secret::new)).transpose();
     let (user, request) = match command {
         UserCommand::List(_) => return context.out.show(&host.chat_users().await?),
         UserCommand::Add(AddArgs { user, password_file, node }) => {
