@@ -5,7 +5,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use crate::support::{Host, Surroundings, eventually, root, run, unique};
+use crate::support::{Host, Surroundings, eventually, root, run, signal, unique};
 
 /// A host with the army's chat.
 pub(crate) fn headquarters() -> (Surroundings, Host) {
@@ -39,7 +39,10 @@ struct Talk {
 
 impl Talk {
     fn begin(there: &Surroundings) -> Self {
-        let mut command = there.command(&["chat"]);
+        Self::of(there.command(&["chat"]))
+    }
+
+    fn of(mut command: Command) -> Self {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -55,8 +58,11 @@ impl Talk {
     }
 
     fn types(&mut self, line: &str) {
-        let stdin = self.stdin.as_mut().expect("it is open");
-        stdin.write_all(format!("{line}\n").as_bytes()).expect("gx reads");
+        self.types_bytes(format!("{line}\n").as_bytes());
+    }
+
+    fn types_bytes(&mut self, bytes: &[u8]) {
+        self.stdin.as_mut().expect("it is open").write_all(bytes).expect("gx reads");
     }
 
     /// Waits for a line.
@@ -84,6 +90,15 @@ impl Talk {
         let status = self.child.wait().expect("it ends");
         assert!(status.success(), "{status}:\n{}", self.transcript);
         std::mem::take(&mut self.transcript)
+    }
+}
+
+impl Talk {
+    /// Waits for an end that is none in good order, and returns its exit code.
+    #[track_caller]
+    fn fails(mut self) -> i32 {
+        while self.lines.recv_timeout(Duration::from_secs(60)).is_ok() {}
+        self.child.wait().expect("it ends").code().expect("it ends by itself")
     }
 }
 
@@ -242,6 +257,116 @@ fn a_line_for_a_server_that_is_gone_is_kept_and_goes_later() {
     talk.types("logmeout");
     let saw = talk.ends();
     assert_eq!(saw.matches("Navy1 (me): kept").count(), 1, "{saw}");
+}
+
+#[test]
+fn a_member_finds_the_chat_by_the_table_and_loses_it_with_the_membership() {
+    let (here, host) = headquarters();
+    let elsewhere = Surroundings::new();
+    let other = elsewhere.serve();
+    let own = format!("{}@{}", host.node, host.address);
+    let soldier = Surroundings::new();
+    for (owner, host) in [(&here, &host), (&elsewhere, &other)] {
+        let at = format!("{}@{}", host.node, host.address);
+        let invited = owner.json(&["--on", &at, "invite", "--address", &host.address]);
+        soldier.ok(&["join", invited["ticket"].as_str().expect("there is a ticket")]);
+    }
+    let node = soldier.json(&["id"])["node_id"].as_str().expect("it has an id").to_owned();
+    here.ok(&["--on", &own, "chat", "user", "add", "Navy1", "--node", &node]);
+    eventually("the host says in the table that it has a chat", || {
+        soldier.gx(&["peers", "update"]);
+        (soldier.gx(&["chat", "groups", "--as", "Navy1"]).code == 0).then_some(())
+    });
+
+    // The chat ends and is back, and so is who was in it.
+    let mut talk = Talk::of(soldier.command(&["chat", "--as", "Navy1"]));
+    talk.sees("* -- navy --");
+    here.ok(&["--on", &own, "chat", "stop"]);
+    talk.sees("* the server stops");
+    assert_eq!(soldier.gx(&["chat", "groups", "--as", "Navy1"]).code, 1);
+    assert!(here.ok(&["--on", &own, "chat", "start"]).contains("served again"));
+    assert!(here.ok(&["--on", &own, "chat", "start"]).contains("already"));
+    talk.sees("* connected again");
+
+    let removed = here.gx(&["--on", &own, "allow", "remove", &node]);
+    assert_eq!(removed.code, 0, "{}", removed.stderr);
+    assert_eq!(talk.fails(), 5);
+    assert_eq!(soldier.gx(&["chat", "groups", "--as", "Navy1"]).code, 5);
+}
+
+#[test]
+fn what_is_no_text_is_not_sent() {
+    let (_here, host) = headquarters();
+    let soldier = recruit(&host, "Navy1");
+    let mut talk = Talk::begin(&soldier);
+    talk.sees("* -- navy --");
+    talk.types_bytes(b"\xff\xfe\n");
+    talk.sees("! not sent: it is not UTF-8");
+    talk.types(&"x".repeat(5_000));
+    talk.sees("! not sent: it has 5000 bytes, and 4096 are the most");
+    talk.types("text");
+    talk.sees("Navy1 (me): text");
+    talk.types("logmeout");
+    talk.ends();
+    std::fs::write(soldier.path("bytes"), b"\xff\xfe").expect("a file can be written");
+    let mut send = soldier.command(&["chat", "send", "-"]);
+    send.stdin(std::fs::File::open(soldier.path("bytes")).expect("it is there"));
+    let refused = run(send);
+    assert_eq!(refused.code, 2, "{}", refused.stderr);
+    assert_eq!(soldier.ok(&["chat", "history"]).lines().count(), 1);
+}
+
+#[test]
+fn a_server_restored_from_a_backup_is_noticed_and_nothing_is_made_up() {
+    let (here, mut host) = headquarters();
+    let soldier = recruit(&host, "Navy1");
+    let address = host.address.clone();
+    soldier.ok(&["chat", "send", "one"]);
+    let folder = here.data().join("chat");
+    let stop = |host: &mut Host| {
+        signal(host.pid(), "TERM");
+        eventually("all is in the database", || (!folder.join("chat.db-wal").exists()).then_some(()));
+        host.kill();
+    };
+    stop(&mut host);
+    std::fs::copy(folder.join("chat.db"), here.path("backup.db")).expect("a file can be copied");
+    let mut host = here.serve_at(&address);
+    soldier.ok(&["chat", "send", "two"]);
+    let mut talk = Talk::begin(&soldier);
+    talk.sees("Navy1 (me): two");
+    stop(&mut host);
+    std::fs::copy(here.path("backup.db"), folder.join("chat.db")).expect("a file can be copied");
+    let _host = here.serve_at(&address);
+    talk.sees("! the server has lost messages of navy: what was here is gone");
+    talk.types("three");
+    talk.sees("Navy1 (me): three");
+    talk.types("logmeout");
+    talk.ends();
+    let texts: Vec<String> = soldier
+        .ok(&["chat", "history"])
+        .lines()
+        .filter_map(|line| Some(line.rsplit_once(' ')?.1.to_owned()))
+        .collect();
+    assert_eq!(texts, ["one", "three"]);
+}
+
+#[test]
+fn a_policy_that_is_broken_on_reload_leaves_the_old_one() {
+    let policy = std::fs::read_to_string(root().join("examples/chat/army.toml")).expect("it is there");
+    let here = Surroundings::new();
+    let file = here.path("policy.toml");
+    std::fs::write(&file, &policy).expect("a file can be written");
+    let here = here.configured(&format!("[chat]\npolicy = {file:?}\n"));
+    let host = here.serve();
+    let soldier = recruit(&host, "Navy1");
+    let log = || std::fs::read_to_string(here.path("serve.log")).unwrap_or_default();
+    std::fs::write(&file, policy.replace("id = \"n\"", "id = \"r\"")).expect("a file can be written");
+    signal(host.pid(), "HUP");
+    eventually("the log says what is wrong", || log().contains("policy.toml:").then_some(()));
+    soldier.ok(&["chat", "send", "as before"]);
+    std::fs::write(&file, policy.replace("Navy{1..50}", "Navy{2..50}")).expect("a file can be written");
+    signal(host.pid(), "HUP");
+    eventually("a good one is in force", || (soldier.gx(&["chat", "groups"]).code == 5).then_some(()));
 }
 
 /// A terminal of 80 columns and 24 rows, in which a program runs.

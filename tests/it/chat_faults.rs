@@ -1,5 +1,7 @@
-//! The chat of a real `gx serve`: what it has acknowledged survives kill -9 in the middle of everything, and a thousand
-//! connections miss nothing.
+//! The chat of a real `gx serve`: what it has acknowledged survives kill -9 in the middle of everything, and a road that cuts,
+//! delays and repeats; thousands of connections miss nothing.
+//!
+//! The long run: `GX_TEST_CHAT_CYCLES=200 GX_TEST_CHAT_CLIENTS=5000 cargo nextest run -P long -p gx --test it chat_faults`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -7,14 +9,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use gx_chat::chain::Chain;
-use gx_chat::frames::{Auth, ClientFrame, Hello, Message, ServerFrame};
+use gx_chat::frames::{Auth, ClientFrame, Hello, Message, ServerFrame, WhyClosing};
 use gx_chat::{GroupId, Seq};
 use gx_client::{ChatSocket, Client};
+use gx_core::NodeId;
 use gx_core::api::ChatUserRequest;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::support::{Host, Surroundings, eventually};
+use crate::support::{Surroundings, eventually};
+
+mod crowd;
+mod cuts;
 
 /// Everybody of one group, of whom each may send as much as they can.
 const POLICY: &str = r#"
@@ -28,7 +34,7 @@ unit = "u"
 
 [[unit]]
 id = "u"
-members = ["User{1..48}"]
+members = ["User{1..256}"]
 
 [[role]]
 id = "member"
@@ -37,27 +43,40 @@ default = "own"
 allow = [{ group = "own", read = true, write = true }]
 "#;
 
-/// How often the server is killed; the long run sets it to 200.
+/// How often the server is killed, and connections are cut; the long run sets it to 200.
 const CYCLES: &str = "GX_TEST_CHAT_CYCLES";
+/// How many connections the crowd has; the long run sets it to 5,000.
+const CLIENTS: &str = "GX_TEST_CHAT_CLIENTS";
 const WRITERS: u64 = 16;
 /// Messages of a writer that wait for their answer, at most.
-const WINDOW: usize = 8;
+const WINDOW: u64 = 8;
+/// One message of so many is sent twice.
+const TWICE: u64 = 5;
+/// How soon a writer tries again that got no connection.
+const AGAIN: Duration = Duration::from_millis(20);
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-fn surroundings() -> Surroundings {
+/// Returns a number that the environment may set.
+fn number(variable: &str, usual: u64) -> u64 {
+    std::env::var(variable).ok().map_or(usual, |text| text.parse().expect("it is a number"))
+}
+
+/// A host whose members are these nodes.
+fn surroundings(members: &[NodeId]) -> Surroundings {
     let there = Surroundings::new();
     let policy = there.path("policy.toml");
     std::fs::write(&policy, POLICY).expect("a file can be written");
+    let allow: Vec<String> = members.iter().map(ToString::to_string).collect();
     there.configured(&format!(
-        "[plugins.docker]\nenabled = false\n[plugins.podman]\nenabled = false\n[chat]\npolicy = {policy:?}\n"
+        "[server]\nallow = {allow:?}\n[plugins.docker]\nenabled = false\n[plugins.podman]\nenabled = false\n[chat]\npolicy = {policy:?}\n"
     ))
 }
 
-/// Gives these users the key of the host, which the tests have.
-async fn accounts(client: &Client, users: impl IntoIterator<Item = u64>) {
+/// Gives these users the key of a node.
+async fn accounts(client: &Client, node: Option<NodeId>, users: impl IntoIterator<Item = u64>) {
     for number in users {
-        let request = ChatUserRequest { node: client.node(), ..ChatUserRequest::default() };
+        let request = ChatUserRequest { node, ..ChatUserRequest::default() };
         client.put_chat_user(&format!("User{number}"), request).await.expect("an account is made");
     }
 }
@@ -80,19 +99,24 @@ async fn sign_in(client: &Client, user: u64, device: &str) -> Option<(ChatSocket
     socket.send(vec![hello.to_text()]).await.ok()?;
     match next(&mut socket).await? {
         ServerFrame::Welcome { rights, .. } => Some((socket, rights.groups[0].last)),
+        // What the server has not noticed the end of is still counted.
+        ServerFrame::Closing { why: WhyClosing::Crowded, .. } => None,
         other => panic!("no welcome: {other:?}"),
     }
 }
 
+/// Returns the next frame; `None` where the connection is gone.
 async fn next(socket: &mut ChatSocket) -> Option<ServerFrame> {
     let next = tokio::time::timeout(PATIENCE, socket.next()).await.expect("there is something in time");
     next.ok().flatten().map(|text| ServerFrame::parse(text.as_bytes()).expect("it is a frame"))
 }
 
-/// Reads all messages after one, page by page.
-async fn history(socket: &mut ChatSocket, mut after: Seq) -> Vec<Message> {
-    let mut all = Vec::new();
+/// Adds all messages that come after those that are there, page by page; `None` where the connection is gone meanwhile.
+async fn catch_up(socket: &mut ChatSocket, all: &mut Vec<Message>) -> Option<()> {
+    // What comes by itself meanwhile is in a page, too.
+    let mut due = Seq::ZERO;
     loop {
+        let after = all.last().map_or(Seq::ZERO, |message| message.seq);
         let asked = ClientFrame::Hist {
             id: 1,
             g: group(),
@@ -101,23 +125,30 @@ async fn history(socket: &mut ChatSocket, mut after: Seq) -> Vec<Message> {
             since: None,
             limit: 200,
         };
-        socket.send(vec![asked.to_text()]).await.expect("the server is there");
+        socket.send(vec![asked.to_text()]).await.ok()?;
         let (m, more) = loop {
-            match next(socket).await.expect("the server is there") {
+            match next(socket).await? {
                 ServerFrame::Page { m, more, .. } => break (m, more),
-                _ => continue,
+                ServerFrame::Msgs { m, .. } => due = m.last().map_or(due, |message| due.max(message.seq)),
+                _ => {}
             }
         };
-        after = m.last().map_or(after, |message| message.seq);
         all.extend(m);
-        if !more {
-            return all;
+        if !more && all.last().map_or(Seq::ZERO, |message| message.seq) >= due {
+            return Some(());
         }
     }
 }
 
-/// A writer: sends one message after the other, and again what was not acknowledged, until it is told to end. Returns what
-/// was acknowledged.
+/// Reads all messages.
+async fn history(socket: &mut ChatSocket) -> Vec<Message> {
+    let mut all = Vec::new();
+    catch_up(socket, &mut all).await.expect("the server is there");
+    all
+}
+
+/// A writer: sends one message after the other, again what was not acknowledged, and some twice, until it is told to end.
+/// Returns what was acknowledged.
 async fn write(
     user: u64,
     mut server: watch::Receiver<Option<Client>>,
@@ -132,13 +163,9 @@ async fn write(
             _ = end.wait_for(|end| *end) => return acked,
         };
         let Some((mut socket, _)) = sign_in(&client, user, "writer").await else {
-            // It is dead already: until there is another.
-            let gone = server
-                .wait_for(|there| there.as_ref().is_none_or(|there| there.address() != client.address()));
-            tokio::select! {
-                _ = gone => continue,
-                _ = end.wait_for(|end| *end) => return acked,
-            }
+            // There may be another server by then.
+            let _ = tokio::time::timeout(AGAIN, server.changed()).await;
+            continue;
         };
         let message = |number: u64| {
             let (cid, text) = (format!("{user}-{number}"), format!("message {number} of {user}"));
@@ -148,15 +175,12 @@ async fn write(
         if socket.send((first..last).map(message).collect()).await.is_err() {
             continue;
         }
-        let mut waiting: std::collections::VecDeque<u64> = (first..last).collect();
         loop {
-            let fresh: Vec<String> = (0..WINDOW - waiting.len())
-                .map(|_| {
-                    waiting.push_back(last);
-                    last += 1;
-                    message(last - 1)
-                })
-                .collect();
+            let mut fresh = Vec::new();
+            while last - first < WINDOW {
+                fresh.extend(std::iter::repeat_n(message(last), if last % TWICE == 0 { 2 } else { 1 }));
+                last += 1;
+            }
             if !fresh.is_empty() && socket.send(fresh).await.is_err() {
                 break;
             }
@@ -165,11 +189,15 @@ async fn write(
                 _ = end.wait_for(|end| *end) => return acked,
             };
             match frame {
-                Some(ServerFrame::Ack { cid, seq, ts, .. }) => {
-                    let due = waiting.pop_front().expect("something waits");
-                    assert_eq!(cid.as_str(), format!("{user}-{due}"), "answers come in order");
-                    first = due + 1;
-                    acked.insert(cid.into(), (seq.get(), ts));
+                Some(ServerFrame::Ack { cid, seq, ts, dup, .. }) => {
+                    let place = (seq.get(), ts);
+                    if let Some(before) = acked.get(cid.as_str()) {
+                        assert_eq!((before, dup), (&place, true), "{cid} was sent twice, and is stored once");
+                        continue;
+                    }
+                    assert_eq!(cid.as_str(), format!("{user}-{first}"), "answers come in order");
+                    first += 1;
+                    acked.insert(cid.into(), place);
                     acks.fetch_add(1, Ordering::SeqCst);
                 }
                 Some(ServerFrame::Nack { code, msg, .. }) => panic!("refused: {code:?} {msg}"),
@@ -180,28 +208,58 @@ async fn write(
     }
 }
 
+/// Checks that everything stored is there once and in its order, and that what was acknowledged is in its place.
+fn check(all: &[Message], acked: &HashMap<String, (u64, u64)>) {
+    let mut chain = Chain::new(group());
+    let mut of_user: HashMap<String, u64> = HashMap::new();
+    let mut stored = HashMap::new();
+    for (number, message) in all.iter().enumerate() {
+        assert_eq!(message.seq.get(), number as u64 + 1, "numbers are dense");
+        chain.take(message).expect("nothing was changed");
+        let place = (message.seq.get(), message.ts);
+        assert!(stored.insert(message.cid.to_string(), place).is_none(), "stored twice");
+        // Of each sender, all messages in the order in which they were sent.
+        let next = of_user.entry(message.from.to_string()).or_default();
+        assert!(message.cid.as_str().ends_with(&format!("-{next}")), "{} is not number {next}", message.cid);
+        *next += 1;
+    }
+    for (cid, place) in acked {
+        assert_eq!(stored.get(cid), Some(place), "{cid} was acknowledged");
+    }
+}
+
 /// Waits until so many messages are acknowledged. The writers have threads of their own.
 fn reach(acks: &AtomicU64, due: u64) {
     eventually("messages are acknowledged", || (acks.load(Ordering::SeqCst) >= due).then_some(()));
 }
 
-fn cycles() -> u64 {
-    std::env::var(CYCLES).ok().and_then(|text| text.parse().ok()).unwrap_or(50)
+/// Ends the writers, and returns what was acknowledged.
+async fn ended(
+    end: &watch::Sender<bool>,
+    mut writers: JoinSet<HashMap<String, (u64, u64)>>,
+) -> HashMap<String, (u64, u64)> {
+    end.send_replace(true);
+    let mut acked = HashMap::new();
+    while let Some(of_one) = writers.join_next().await {
+        acked.extend(of_one.expect("a writer comes to its end"));
+    }
+    acked
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_survives_kill_9() {
-    let there = surroundings();
+    let (there, cycles) = (surroundings(&[]), number(CYCLES, 50));
     let mut host = Some(there.serve());
-    accounts(&host.as_ref().expect("it runs").client(), 1..=WRITERS + 1).await;
-    let (server, at) = watch::channel(host.as_ref().map(Host::client));
+    let client = host.as_ref().expect("it runs").client();
+    accounts(&client, client.node(), 1..=WRITERS + 1).await;
+    let (server, at) = watch::channel(Some(client));
     let (end, ending) = watch::channel(false);
     let acks = Arc::new(AtomicU64::new(0));
     let mut writers = JoinSet::new();
     for user in 1..=WRITERS {
         writers.spawn(write(user, at.clone(), ending.clone(), acks.clone()));
     }
-    for cycle in 0..cycles() {
+    for cycle in 0..cycles {
         // A little more each time, so that it is killed at another moment of its work.
         let due = acks.load(Ordering::SeqCst) + 40 + cycle * 7 % 60;
         reach(&acks, due);
@@ -213,110 +271,12 @@ async fn what_was_acknowledged_survives_kill_9() {
     }
     let due = acks.load(Ordering::SeqCst) + WRITERS * 10;
     reach(&acks, due);
-    end.send_replace(true);
-    let mut acked = HashMap::new();
-    while let Some(of_one) = writers.join_next().await {
-        acked.extend(of_one.expect("a writer comes to its end"));
-    }
+    let acked = ended(&end, writers).await;
 
     let client = host.as_ref().expect("it runs").client();
     let (mut reader, last) = sign_in(&client, WRITERS + 1, "reader").await.expect("the server is there");
-    let all = history(&mut reader, Seq::ZERO).await;
+    let all = history(&mut reader).await;
     assert!(all.len() as u64 >= last.get());
-    let mut chain = Chain::new(group());
-    let mut of_user: HashMap<String, u64> = HashMap::new();
-    let mut stored = HashMap::new();
-    for (number, message) in all.iter().enumerate() {
-        assert_eq!(message.seq.get(), number as u64 + 1, "numbers are dense");
-        chain.take(message).expect("nothing was changed");
-        assert!(
-            stored.insert(message.cid.to_string(), (message.seq.get(), message.ts)).is_none(),
-            "stored twice"
-        );
-        // Of each sender, all messages in the order in which they were sent.
-        let next = of_user.entry(message.from.to_string()).or_default();
-        assert!(message.cid.as_str().ends_with(&format!("-{next}")), "{} is not number {next}", message.cid);
-        *next += 1;
-    }
-    for (cid, place) in &acked {
-        assert_eq!(stored.get(cid), Some(place), "{cid} was acknowledged");
-    }
-    assert!(acked.len() as u64 >= cycles() * 40, "{} messages are few", acked.len());
-}
-
-/// Connections of the crowd, by user and in all.
-const OF_ONE: u64 = 25;
-const CROWD: u64 = 1_000;
-/// What each of 16 of them sends.
-const EACH: u64 = 10;
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_connections_miss_nothing() {
-    raise_limit_of_files();
-    let there = surroundings();
-    let host = there.serve();
-    let client = host.client();
-    accounts(&client, 1..=CROWD / OF_ONE).await;
-    let before = resident_kib(host.pid());
-    let mut readers = Vec::new();
-    for number in 0..CROWD {
-        let (user, device) = (number / OF_ONE + 1, format!("d{number}"));
-        readers.push(sign_in(&client, user, &device).await.expect("there is room").0);
-    }
-    let connected = resident_kib(host.pid());
-    let total = WRITERS * EACH;
-    let mut crowd = JoinSet::new();
-    for (number, mut socket) in readers.into_iter().enumerate() {
-        let texts = (0..EACH).map(|n| ClientFrame::Send {
-            cid: format!("{number}-{n}"),
-            g: "g".to_owned(),
-            text: "x".repeat(100),
-        });
-        let texts: Vec<String> = match (number as u64) < WRITERS {
-            true => texts.map(|frame| frame.to_text()).collect(),
-            false => Vec::new(),
-        };
-        crowd.spawn(async move {
-            socket.send(texts).await.expect("the server is there");
-            let mut seen = Seq::ZERO;
-            while seen.get() < total {
-                let m = match next(&mut socket).await.expect("the server is there") {
-                    ServerFrame::Msgs { m, .. } => m,
-                    ServerFrame::Lag { .. } => history(&mut socket, seen).await,
-                    ServerFrame::Nack { code, msg, .. } => panic!("refused: {code:?} {msg}"),
-                    _ => continue,
-                };
-                for message in m {
-                    if message.seq <= seen {
-                        continue;
-                    }
-                    assert_eq!(message.seq, seen.next(), "nothing is missing");
-                    seen = message.seq;
-                }
-            }
-            socket
-        });
-    }
-    let mut done = Vec::new();
-    while let Some(socket) = crowd.join_next().await {
-        done.push(socket.expect("everybody has all messages"));
-    }
-    let after = resident_kib(host.pid());
-    assert_eq!(done.len() as u64, CROWD);
-    let each = connected.saturating_sub(before) / CROWD;
-    assert!(each < 100, "an idle connection takes {each} KiB");
-    assert!(after < connected + 64 * 1024, "{connected} KiB before the messages, {after} KiB after them");
-}
-
-/// Returns what a process has in memory, in KiB.
-fn resident_kib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel tells it");
-    line.trim().trim_end_matches(" kB").trim().parse().expect("it is a number")
-}
-
-fn raise_limit_of_files() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    check(&all, &acked);
+    assert!(acked.len() as u64 >= cycles * 40, "{} messages are few", acked.len());
 }

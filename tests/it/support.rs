@@ -232,10 +232,23 @@ impl Host {
 
     /// Returns a client of the host's owner.
     pub(crate) fn client(&self) -> Client {
+        self.client_at(&self.address)
+    }
+
+    /// Returns a client of the host's owner, by another way to it.
+    pub(crate) fn client_at(&self, address: &str) -> Client {
         let data = self.key.parent().expect("a file is in a folder");
-        let key = gx_identity::open(data).expect("a key");
-        let endpoint = self.address.parse().expect("an address");
-        Client::to_node(&endpoint, self.node.parse().expect("an id"), &key)
+        self.open(address, &gx_identity::open(data).expect("a key"))
+    }
+
+    /// Returns a client with a key of its own.
+    pub(crate) fn client_of(&self, key: &gx_identity::NodeKey) -> Client {
+        self.open(&self.address, key)
+    }
+
+    fn open(&self, address: &str, key: &gx_identity::NodeKey) -> Client {
+        let endpoint = address.parse().expect("an address");
+        Client::to_node(&endpoint, self.node.parse().expect("an id"), key)
     }
 
     pub(crate) fn pid(&self) -> u32 {

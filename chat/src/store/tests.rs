@@ -269,6 +269,22 @@ fn nothing_is_stored_without_room_and_it_goes_on_when_there_is_some() {
 }
 
 #[test]
+fn a_database_that_another_program_holds_stores_nothing_and_goes_on_when_it_is_let_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    fill(&store, 3);
+    store.writer().db.busy_timeout(std::time::Duration::from_millis(100)).unwrap();
+    let other = Connection::open(folder.path().join("chat.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let error = store.append(&[message("h", "A", "new", "text")], 9_000).unwrap_err();
+    assert!(matches!(error, StoreError::Locked { .. }) && error.hint().is_some(), "{error}");
+    assert_eq!(read(&store, Range::Last, 9, 0).messages.len(), 3, "what is there can be read");
+    other.execute_batch("ROLLBACK").unwrap();
+    let outcome = store.append(&[message("h", "A", "new", "text")], 9_000).unwrap();
+    assert_eq!(outcome, [Outcome::Stored { seq: at(4), ts: 9_000 }]);
+}
+
+#[test]
 fn words_are_found_whatever_a_query_looks_like() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());

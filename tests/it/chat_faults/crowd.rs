@@ -1,0 +1,131 @@
+//! A crowd: everybody gets everything, and what a connection takes stays small.
+
+use gx_chat::Seq;
+use gx_chat::frames::{ClientFrame, Message, ServerFrame};
+use gx_client::{ChatSocket, Client};
+use gx_core::NodeId;
+use gx_identity::NodeKey;
+use tokio::task::JoinSet;
+
+use super::{CLIENTS, WRITERS, accounts, catch_up, next, number, sign_in, surroundings};
+use crate::support::{Host, Surroundings};
+
+/// Connections of the crowd of one user, and of one node.
+const OF_ONE: u64 = 25;
+const OF_A_NODE: u64 = 1_000;
+/// What each of 16 of them sends.
+const EACH: u64 = 10;
+
+/// A host, and the keys of nodes that have a thousand connections each.
+struct Crowd {
+    _there: Surroundings,
+    host: Host,
+    keys: Vec<(tempfile::TempDir, NodeKey)>,
+    size: u64,
+}
+
+impl Crowd {
+    async fn new() -> Self {
+        raise_limit_of_files();
+        let size = number(CLIENTS, 1_000);
+        let keys: Vec<(tempfile::TempDir, NodeKey)> = (0..size.div_ceil(OF_A_NODE)).map(|_| key()).collect();
+        let nodes: Vec<NodeId> = keys.iter().map(|(_, key)| key.id()).collect();
+        let there = surroundings(&nodes);
+        let host = there.serve();
+        let owner = host.client();
+        for (number, node) in (0_u64..).zip(&nodes) {
+            let first = number * OF_A_NODE / OF_ONE + 1;
+            accounts(&owner, Some(*node), first..first + OF_A_NODE / OF_ONE).await;
+        }
+        Self { _there: there, host, keys, size }
+    }
+
+    /// Returns a client for each connection, with its user and its device.
+    fn members(&self) -> Vec<(Client, u64, String)> {
+        let clients: Vec<Client> = self.keys.iter().map(|(_, key)| self.host.client_of(key)).collect();
+        let of = |number: u64| {
+            let client = clients[(number / OF_A_NODE) as usize].clone();
+            (client, number / OF_ONE + 1, format!("d{number}"))
+        };
+        (0..self.size).map(of).collect()
+    }
+
+    async fn connect(&self) -> Vec<ChatSocket> {
+        let mut sockets = Vec::new();
+        for (client, user, device) in self.members() {
+            sockets.push(sign_in(&client, user, &device).await.expect("there is room").0);
+        }
+        sockets
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_connections_miss_nothing() {
+    let crowd = Crowd::new().await;
+    let (host, size) = (&crowd.host, crowd.size);
+    let before = resident_kib(host.pid());
+    let readers = crowd.connect().await;
+    let connected = resident_kib(host.pid());
+    let total = WRITERS * EACH;
+    let mut talking = JoinSet::new();
+    for (number, mut socket) in readers.into_iter().enumerate() {
+        let texts = (0..EACH).map(|n| ClientFrame::Send {
+            cid: format!("{number}-{n}"),
+            g: "g".to_owned(),
+            text: "x".repeat(100),
+        });
+        let texts: Vec<String> = match (number as u64) < WRITERS {
+            true => texts.map(|frame| frame.to_text()).collect(),
+            false => Vec::new(),
+        };
+        talking.spawn(async move {
+            socket.send(texts).await.expect("the server is there");
+            let mut seen: Vec<Message> = Vec::new();
+            while (seen.len() as u64) < total {
+                match next(&mut socket).await.expect("the server is there") {
+                    ServerFrame::Msgs { m, .. } => {
+                        let last = seen.last().map_or(Seq::ZERO, |message| message.seq);
+                        seen.extend(m.into_iter().filter(|message| message.seq > last));
+                    }
+                    ServerFrame::Lag { .. } => {
+                        catch_up(&mut socket, &mut seen).await.expect("the server is there");
+                    }
+                    ServerFrame::Nack { code, msg, .. } => panic!("refused: {code:?} {msg}"),
+                    _ => {}
+                }
+            }
+            let numbers = seen.iter().map(|message| message.seq.get());
+            assert!(numbers.eq(1..=total), "nothing is missing, and nothing comes twice");
+            socket
+        });
+    }
+    let mut done = Vec::new();
+    while let Some(socket) = talking.join_next().await {
+        done.push(socket.expect("everybody has all messages"));
+    }
+    let after = resident_kib(host.pid());
+    assert_eq!(done.len() as u64, size);
+    let each = connected.saturating_sub(before) / size;
+    assert!(each < 100, "an idle connection takes {each} KiB");
+    assert!(after < connected + size * 64, "{connected} KiB before the messages, {after} KiB after them");
+}
+
+/// Returns what a process has in memory, in KiB.
+fn resident_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel tells it");
+    line.trim().trim_end_matches(" kB").trim().parse().expect("it is a number")
+}
+
+/// Makes a key of a node.
+fn key() -> (tempfile::TempDir, NodeKey) {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let key = gx_identity::open(folder.path()).expect("a key can be made");
+    (folder, key)
+}
+
+fn raise_limit_of_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
