@@ -312,8 +312,15 @@ impl Hub {
 
     /// Ends all connections of a user.
     fn cut_user(&self, user: &UserName) {
-        let room = self.room();
-        room.conns.values().filter(|conn| conn.user() == user).for_each(|conn| conn.cut(WhyClosing::Removed));
+        self.cut(|conn| conn.user() == user);
+    }
+
+    fn cut(&self, is_meant: impl Fn(&Conn) -> bool) {
+        self.room()
+            .conns
+            .values()
+            .filter(|conn| is_meant(conn))
+            .for_each(|conn| conn.cut(WhyClosing::Removed));
     }
 }
 
@@ -357,4 +364,6 @@ fn random_in(range: std::ops::Range<u64>) -> u64 {
 struct Signed {
     user: UserName,
     device: DeviceId,
+    /// The node whose key the connection has.
+    node: Option<NodeId>,
 }

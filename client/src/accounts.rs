@@ -1,6 +1,6 @@
-//! The chat's accounts and its end: one method for each endpoint.
+//! The chat's accounts, its end and its beginning: one method for each endpoint.
 
-use gx_core::api::{ChatStopped, ChatUser, ChatUserRequest, ChatUsers, path};
+use gx_core::api::{ChatStarted, ChatStopped, ChatUser, ChatUserRequest, ChatUsers, path};
 
 use crate::{Client, Result};
 
@@ -27,5 +27,13 @@ impl Client {
     /// Any [`ClientError`](crate::ClientError).
     pub async fn stop_chat(&self) -> Result<ChatStopped> {
         self.json(self.http.post(self.url(path::CHAT_STOP))).await
+    }
+
+    /// Has the chat served again, after it was ended alone.
+    ///
+    /// # Errors
+    /// Any [`ClientError`](crate::ClientError).
+    pub async fn start_chat(&self) -> Result<ChatStarted> {
+        self.json(self.http.post(self.url(path::CHAT_START))).await
     }
 }

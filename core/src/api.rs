@@ -20,7 +20,7 @@ pub mod frame;
 pub mod speedtest;
 mod trust;
 
-pub use chat::{ChatStopped, ChatUser, ChatUserRequest, ChatUsers};
+pub use chat::{ChatStarted, ChatStopped, ChatUser, ChatUserRequest, ChatUsers};
 pub use trust::{
     AllowRequest, Fate, IdentityInfo, InviteInfo, InviteList, InviteRequest, Invited, JoinRequest,
     LeftContainer, MemberInfo, MemberList, Origin, Removal, RemoveMember, Role, Rotation, Whoami,
@@ -99,6 +99,8 @@ pub mod path {
     pub const CHAT_USERS: &str = "/v1/chat/users";
     /// `POST`: ends the chat in good order, [`ChatStopped`](super::ChatStopped); the rest of the server goes on.
     pub const CHAT_STOP: &str = "/v1/chat/stop";
+    /// `POST`: serves the chat again, [`ChatStarted`](super::ChatStarted), after it was ended alone.
+    pub const CHAT_START: &str = "/v1/chat/start";
     // Below /v1/containers/{id}:
     // GET, DELETE ?force= · POST start · POST stop (StopOptions) · POST wait · GET logs ?LogOptions
     // GET stats ?every_ms= · GET, PUT archive ?path= · GET exec, ssh, vnc (WebSocket) · POST passwd

@@ -164,6 +164,8 @@ fn background(node: &Arc<Node>, listening: Option<SocketAddr>) -> JoinSet<()> {
     let (watched, kept) = (node.clone(), node.clone());
     tasks.spawn(async move { watched.watch_members().await });
     tasks.spawn(async move { kept.keep_members().await });
+    let talking = node.clone();
+    tasks.spawn(async move { talking.dismiss_from_chat().await });
     tasks.spawn(node.clone().keep_peers(listening));
     tasks
 }

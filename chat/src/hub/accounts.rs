@@ -130,6 +130,30 @@ impl Hub {
         self.cut_user(&user);
         Ok(made_up)
     }
+
+    /// Lets a node in no more: accounts that its key proves are disabled, and its connections end, whoever is signed in there.
+    ///
+    /// # Errors
+    /// [`AccountError::Store`], [`AccountError::Unavailable`]; its connections have ended all the same.
+    pub async fn dismiss(self: &Arc<Self>, node: NodeId) -> Result<(), AccountError> {
+        let store = self.store.clone();
+        let disabled = blocking(move || {
+            let of_node = |account: &Account| account.node == Some(node) && !account.disabled;
+            let accounts = store.accounts()?.into_iter().filter(of_node);
+            let mut users = Vec::new();
+            for account in accounts {
+                store.put_account(&Account { disabled: true, ..account.clone() })?;
+                users.push(account.user);
+            }
+            Ok::<_, StoreError>(users)
+        });
+        let disabled = disabled.await;
+        self.account_changes.fetch_add(1, Ordering::SeqCst);
+        self.cut(|conn| conn.node() == Some(node));
+        let users = disabled.ok_or(AccountError::Unavailable)??;
+        users.iter().for_each(|user| self.cut_user(user));
+        Ok(())
+    }
 }
 
 /// Makes up a password: four groups of five letters.

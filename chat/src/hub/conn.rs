@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use gx_core::NodeId;
 use tokio::sync::Notify;
 
 use super::Signed;
@@ -76,6 +77,11 @@ impl Conn {
 
     pub(super) fn user(&self) -> &UserName {
         &self.who.user
+    }
+
+    /// Returns the node it comes from, if it has proved one.
+    pub(super) fn node(&self) -> Option<NodeId> {
+        self.who.node
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -211,7 +217,7 @@ mod tests {
     use super::*;
 
     fn conn() -> Conn {
-        Conn::new(1, Signed { user: "A".parse().unwrap(), device: "d".parse().unwrap() })
+        Conn::new(1, Signed { user: "A".parse().unwrap(), device: "d".parse().unwrap(), node: None })
     }
 
     #[test]

@@ -203,7 +203,7 @@ impl Hub {
             return Err(Refusal::WRONG);
         }
         self.door.succeeded(&hello.user, peer);
-        let signed = Signed { user, device: hello.device.clone() };
+        let signed = Signed { user, device: hello.device.clone(), node: peer.node };
         let token = match &hello.auth {
             // The key is there the next time too.
             Auth::Token { .. } | Auth::Key {} => None,
@@ -233,7 +233,7 @@ impl Hub {
         let token = secret(32).map(|bytes| URL_SAFE_NO_PAD.encode(bytes));
         let token = token.ok_or(Refusal::later("the server has no randomness", 1_000))?;
         let (store, hash, ends) = (self.store.clone(), hash_of(&token), self.now().saturating_add(TOKEN_MS));
-        let Signed { user, device } = signed.clone();
+        let Signed { user, device, .. } = signed.clone();
         let kept = blocking(move || store.put_token(&hash, &user, &device, ends)).await;
         kept.ok_or(Refusal::later("the server ends", 1_000))??;
         Ok(token)

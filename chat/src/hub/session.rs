@@ -63,6 +63,7 @@ impl Session {
         let nobody = Signed {
             user: "nobody".parse().expect("it is a name"),
             device: "none".parse().expect("it is a name"),
+            node: None,
         };
         Self {
             conn: Arc::new(Conn::new(NEXT.fetch_add(1, Ordering::Relaxed), nobody)),

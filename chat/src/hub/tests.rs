@@ -670,6 +670,60 @@ async fn a_disabled_user_is_out_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_dismissed_is_out_at_once_and_others_stay() {
+    let chat = Chat::new().await;
+    let (army, navy) = (chat.client("Army1").await, chat.client("Navy1").await);
+    let other = NodeId::from_bytes([2; 32]);
+    // One is there by the key of that node, another by a password.
+    let request = AccountRequest { node: Some(other), ..AccountRequest::default() };
+    chat.hub.put_account(&"Navy2".parse().unwrap(), request).await.unwrap();
+    let password = AccountRequest { password: Some("correct horse".to_owned()), ..AccountRequest::default() };
+    chat.hub.put_account(&"Navy3".parse().unwrap(), password).await.unwrap();
+    let from_other = async |user: &str, auth: Auth| {
+        let ClientFrame::Hello(hello) = hello(user, &[]) else { panic!() };
+        let mut client = Client::new(chat.hub.connect(Peer { node: Some(other), from: None }));
+        client.say(ClientFrame::Hello(Hello { auth, ..hello })).await;
+        client
+    };
+    let by_key = from_other("Navy2", Auth::Key {}).await;
+    let by_password = from_other("Navy3", Auth::Password { password: "correct horse".to_owned() }).await;
+    for client in [&by_key, &by_password] {
+        client.until(|f| matches!(f, ServerFrame::Welcome { .. })).await;
+    }
+    chat.hub.dismiss(other).await.unwrap();
+    for client in [by_key, by_password] {
+        client.until(|f| matches!(f, ServerFrame::Closing { why: WhyClosing::Removed, .. })).await;
+        assert_eq!(client.next().await, None);
+    }
+    let again = from_other("Navy2", Auth::Key {}).await;
+    again.until(|f| matches!(f, ServerFrame::Error { code: ErrorCode::Auth, fatal: true, .. })).await;
+    let (mut army, mut navy) = (army, navy);
+    army.sent("1", "r", "still here").await;
+    navy.sent("1", "n", "and here").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_who_is_renamed_is_out_and_the_new_name_is_nobody_yet() {
+    let chat = Chat::new().await;
+    let (mut general, mut army) = (chat.client("ArmyGeneral").await, chat.client("Army1").await);
+    army.sent("1", "r", "under the old name").await;
+    let renamed = ARMY.replace("ArmyGeneral", "ArmyChief").replace("Army{1..50}", "Private{1..50}");
+    chat.hub.reload(Policy::parse(&renamed, "army.toml").unwrap());
+    for client in [&general, &army] {
+        client.until(|f| matches!(f, ServerFrame::Closing { why: WhyClosing::Removed, .. })).await;
+        assert_eq!(client.next().await, None);
+    }
+    // What is still sent on the old connections is nobody's.
+    army.send("2", "r", "late").await;
+    general.send("1", "r", "late").await;
+    let mut nobody = Client::new(chat.connect());
+    assert_eq!(nobody.say(hello("Private1", &[])).await, Flow::End, "there is no account of this name");
+    chat.account("Private1").await;
+    let mut private = chat.client("Private1").await;
+    assert_eq!(private.history("r").await.unwrap(), ["under the old name"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nonsense_is_refused_and_too_much_of_it_ends_the_connection() {
     let chat = Chat::new().await;
     for first in [&b"\xff\xfe"[..], b"{}", b"[]", br#"{"t":"send","cid":"1","g":"h","text":"x"}"#] {

@@ -75,6 +75,8 @@ pub enum ChatCommand {
     Doctor(doctor::DoctorArgs),
     /// Ends the chat on its server, in good order
     Stop(user::StopArgs),
+    /// Has the chat served again, after it was ended
+    Start(user::StartArgs),
     /// Lists, makes and disables accounts
     #[command(subcommand)]
     User(user::UserCommand),
@@ -97,6 +99,7 @@ pub(crate) async fn run(args: ChatArgs, context: &Context<'_>) -> Result<Status>
         Some(ChatCommand::Who(args)) => groups::who(args, context).await,
         Some(ChatCommand::Doctor(args)) => return doctor::run(args, context).await,
         Some(ChatCommand::Stop(args)) => user::stop(args, context).await,
+        Some(ChatCommand::Start(args)) => user::start(args, context).await,
         Some(ChatCommand::User(command)) => user::run(command, context).await,
         Some(ChatCommand::Matrix(args)) => matrix::run(&args, context),
         Some(ChatCommand::Why(args)) => why::run(&args, context),

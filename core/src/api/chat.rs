@@ -46,6 +46,13 @@ pub struct ChatStopped {
     pub connections: usize,
 }
 
+/// The chat is served.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct ChatStarted {
+    /// Whether it was not before.
+    pub started: bool,
+}
+
 /// The accounts of the chat, by name.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ChatUsers {

@@ -33,7 +33,7 @@ pub use needs::{Miss, Needs, NeedsError};
 pub use observation::{Freshness, Observation};
 pub use rank::{Candidate, Ranked, rank};
 pub use record::{
-    Gpu, PeerRecord, RECORD_PURPOSE_BYTES, RecordError, Signature, SignedRecord, VerifiedRecord, Verify,
-    clean_text, is_label_key,
+    CHAT_LABEL, Gpu, PeerRecord, RECORD_PURPOSE_BYTES, RecordError, Signature, SignedRecord, VerifiedRecord,
+    Verify, clean_text, is_label_key,
 };
 pub use table::{Base, DialBudget, Entry, Inserted, Legacy, Merged, Page, PeerTable, Refused, TableLimits};

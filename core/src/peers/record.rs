@@ -23,6 +23,8 @@ const PURPOSE: &[u8] = b"gx peer record 1\n";
 pub const RECORD_PURPOSE_BYTES: usize = PURPOSE.len();
 /// A record and its signature are at most 1 KiB.
 const MAX_TEXT_BYTES: usize = 1_024 - 64;
+/// The label by which a server says that it serves a chat.
+pub const CHAT_LABEL: &str = "chat";
 const MAX_ADDRESSES: usize = 8;
 const MAX_GPUS: usize = 16;
 const MAX_RUNTIMES: usize = 16;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use gx_chat::UserName;
 use gx_chat::hub::{AccountInfo, AccountRequest, Hub, Peer};
 use gx_chat::policy::Policy;
-use gx_core::api::{ChatStopped, ChatUser, ChatUserRequest, ChatUsers};
+use gx_core::NodeId;
+use gx_core::api::{ChatStarted, ChatStopped, ChatUser, ChatUserRequest, ChatUsers};
 
 use super::{Caller, Node, Verb, authorize};
 use crate::error::{ChatError, Result};
@@ -78,6 +79,11 @@ impl Node {
         Ok((hub, Peer { node, from: None }))
     }
 
+    /// Returns whether a chat is served now.
+    pub(super) fn serves_chat(&self) -> bool {
+        self.chat.hub().is_some()
+    }
+
     /// Returns the chat, for its figures.
     pub(crate) fn chat_figures(&self) -> Vec<(&'static str, &'static str, bool, u64)> {
         self.chat.hub().map(|hub| hub.figures()).unwrap_or_default()
@@ -128,6 +134,41 @@ impl Node {
         let connections = self.administered(caller)?.connections();
         self.close_chat().await;
         Ok(ChatStopped { connections })
+    }
+
+    /// Serves the chat again, after it was ended alone. One that is served goes on as it is.
+    ///
+    /// # Errors
+    /// [`ServerError::NotAllowed`](crate::ServerError::NotAllowed); [`ChatError`], when there is none to serve.
+    pub async fn start_chat(&self, caller: &Caller) -> Result<ChatStarted> {
+        authorize(caller, Verb::Administer, None)?;
+        let started = self.chat.hub().is_none();
+        if started {
+            self.open_chat()?;
+        }
+        self.administered(caller)?;
+        Ok(ChatStarted { started })
+    }
+
+    /// Ends for ever the chat of those who are members no longer, at once.
+    pub(crate) async fn dismiss_from_chat(&self) {
+        let mut changes = self.members.changes();
+        let mut known = self.members.ids().unwrap_or_default();
+        while changes.changed().await.is_ok() {
+            // A list that cannot be read says of nobody that they are gone.
+            let Some(now) = self.members.ids() else { continue };
+            // Who has another key now is still the same member.
+            let is_gone = |node: &NodeId| !now.contains(&self.members.current(*node));
+            let gone: Vec<NodeId> = known.difference(&now).copied().filter(is_gone).collect();
+            known = now;
+            let Some(hub) = self.chat.hub() else { continue };
+            for node in gone {
+                match hub.dismiss(node).await {
+                    Ok(()) => tracing::info!(member = %node, "let in no more to the chat"),
+                    Err(error) => tracing::error!(member = %node, %error, "cannot be kept out of the chat"),
+                }
+            }
+        }
     }
 
     /// Ends the chat in good order, if there is one.

@@ -183,6 +183,11 @@ impl Members {
         self.shared.changed.subscribe()
     }
 
+    /// Returns all members; nothing where the list cannot be used.
+    pub(crate) fn ids(&self) -> Option<BTreeSet<NodeId>> {
+        Some(self.list().ok()?.members.keys().copied().collect())
+    }
+
     /// Returns the list as it is now.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use gx_chat::frames::{MAX_FRAME_BYTES, WhyClosing};
 use gx_chat::hub::{Flow, Session};
-use gx_core::api::{ChatStopped, ChatUser, ChatUserRequest, ChatUsers, path};
+use gx_core::api::{ChatStarted, ChatStopped, ChatUser, ChatUserRequest, ChatUsers, path};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
@@ -66,6 +66,15 @@ pub(super) const ROUTES: &[Route] = &[
         gives: Gives::Json(200, schema::<ChatStopped>),
         handler: handler!(stop),
     },
+    Route {
+        method: "POST",
+        path: path::CHAT_START,
+        about: "Serves the chat again, after it was ended alone.",
+        query: None,
+        takes: Takes::Nothing,
+        gives: Gives::Json(200, schema::<ChatStarted>),
+        handler: handler!(start),
+    },
 ];
 
 /// How long somebody may take to sign in.
@@ -92,6 +101,10 @@ async fn put_user(state: Arc<State>, mut request: Request) -> Result<Response, F
 
 async fn stop(state: Arc<State>, request: Request) -> Result<Response, Failure> {
     Ok(json(StatusCode::OK, &state.node.stop_chat(&request.caller).await?))
+}
+
+async fn start(state: Arc<State>, request: Request) -> Result<Response, Failure> {
+    Ok(json(StatusCode::OK, &state.node.start_chat(&request.caller).await?))
 }
 
 async fn chat(state: Arc<State>, mut request: Request) -> Result<Response, Failure> {

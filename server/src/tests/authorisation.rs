@@ -85,6 +85,7 @@ const TABLE: &[(&str, &str, [Cell; 7])] = &[
     ("GET",    "/v1/chat/users",                     [NO,    NO,  NO,    NO,   NO,   OK,  NO]),
     ("PUT",    "/v1/chat/users/{id}",                [NO,    NO,  NO,    NO,   NO,   OK,  NO]),
     ("POST",   "/v1/chat/stop",                      [NO,    NO,  NO,    NO,   NO,   OK,  NO]),
+    ("POST",   "/v1/chat/start",                     [NO,    NO,  NO,    NO,   NO,   OK,  NO]),
     ("GET",    "/speedtest/config",                   [OK,    OK,  OK,    OK,   OK,   OK,  OK]),
     ("GET",    "/speedtest/ping",                     [OK,    OK,  OK,    OK,   OK,   OK,  OK]),
     ("GET",    "/speedtest/down",                     [OK,    OK,  OK,    OK,   OK,   OK,  OK]),

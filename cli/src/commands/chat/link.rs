@@ -8,6 +8,7 @@ use gx_chat::client::{Week, WeekError};
 use gx_chat::frames::{Auth, ClientFrame, ErrorCode, ServerFrame};
 use gx_chat::{GroupId, UserName};
 use gx_client::{ChatSocket, Client};
+use gx_core::peers::CHAT_LABEL;
 
 use super::ask::{ask_password, ask_user, can_ask, password_in};
 use crate::commands::Context;
@@ -18,8 +19,6 @@ use crate::road;
 use crate::settings::Settings;
 use crate::target::LOCAL;
 
-/// The label by which servers say in the table that they serve the chat.
-const LABEL: &str = "chat";
 /// How long the answer to a sign-in may take.
 const SIGN_IN: Duration = Duration::from_secs(30);
 
@@ -259,7 +258,7 @@ pub(super) fn server(settings: &Settings, context: &Context<'_>) -> Result<Place
     }
     let table = peers::open(settings, context.out)?;
     let chats: Vec<peers::PeerInfo> = (peers::infos(&table, settings)?.into_iter())
-        .filter(|info| info.record.as_ref().is_some_and(|record| record.labels.contains_key(LABEL)))
+        .filter(|info| info.record.as_ref().is_some_and(|record| record.labels.contains_key(CHAT_LABEL)))
         .collect();
     listed(&chats, &Hosts::of(&settings.data).all()?)
 }

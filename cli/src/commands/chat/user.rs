@@ -1,11 +1,11 @@
-//! `gx chat user …` and `gx chat stop`: what who runs the chat does, on the host itself or from anywhere as its owner.
+//! `gx chat user …`, `gx chat stop` and `start`: what who runs the chat does, on the host itself or from anywhere as its owner.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use gx_chat::UserName;
 use gx_core::NodeId;
-use gx_core::api::{ChatStopped, ChatUser, ChatUserRequest, ChatUsers};
+use gx_core::api::{ChatStarted, ChatStopped, ChatUser, ChatUserRequest, ChatUsers};
 use gx_core::secret::Secret;
 use serde::Serialize;
 
@@ -80,9 +80,17 @@ pub struct DisableArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  gx chat stop\n  gx --on hq chat stop\n\nWhat was taken is stored and acknowledged first. \
-                        The rest of the server goes on; `gx serve` serves the chat again when it is started anew."
+                        The rest of the server goes on; `gx chat start` serves the chat again, and so does `gx serve` when it is \
+                        started anew."
 )]
 pub struct StopArgs {}
+
+/// What `gx chat start` takes.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  gx chat start\n  gx --on hq chat start\n\nClients come back by themselves."
+)]
+pub struct StartArgs {}
 
 pub(super) async fn run(command: UserCommand, context: &Context<'_>) -> Result {
     let host = link::host(context).await?;
@@ -110,11 +118,23 @@ pub(super) async fn stop(_: StopArgs, context: &Context<'_>) -> Result {
     context.out.show(&stopped)
 }
 
+pub(super) async fn start(_: StartArgs, context: &Context<'_>) -> Result {
+    let started = link::host(context).await?.start_chat().await?;
+    context.out.show(&started)
+}
+
+impl Show for ChatStarted {
+    fn text(&self, _: &View) -> String {
+        let told = if self.started { "the chat is served again" } else { "the chat is served already" };
+        format!("{told}\n")
+    }
+}
+
 impl Show for ChatStopped {
     fn text(&self, _: &View) -> String {
         let connections = if self.connections == 1 { "connection" } else { "connections" };
         format!(
-            "the chat has stopped; {} {connections} come back when it is served again\n",
+            "the chat has stopped; {} {connections} come back when `gx chat start` has it served again\n",
             self.connections
         )
     }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use gx_core::PluginName;
 use gx_core::peers::address::{Scope, possible, scope};
-use gx_core::peers::{Gpu, clean_text, is_label_key};
+use gx_core::peers::{CHAT_LABEL, Gpu, clean_text, is_label_key};
 use gx_core::runtime::HealthStatus;
 use gx_peers::own::{self, Facts};
 use gx_peers::seed::look_up;
@@ -38,7 +38,8 @@ impl Node {
             model: clean_text(&gpu.name, 64),
             memory_bytes: gpu.memory_total_bytes.unwrap_or(0),
         });
-        let labels = &self.table.config.labels;
+        let chat = self.serves_chat().then(|| (CHAT_LABEL.to_owned(), "yes".to_owned()));
+        let labels = self.table.config.labels.clone();
         Facts {
             addresses: self.addresses(listening, public).await,
             version: self.version.chars().filter(char::is_ascii_graphic).take(32).collect(),
@@ -48,11 +49,10 @@ impl Node {
             gpus: gpus.take(16).collect(),
             runtimes: healthy.map(|runtime| runtime.name.clone()).take(16).collect::<Vec<PluginName>>(),
             // What no record may say is left out; the configuration's description says which keys are keys.
-            labels: labels
-                .iter()
-                .filter(|(key, _)| is_label_key(key))
+            labels: (chat.into_iter())
+                .chain(labels.into_iter().filter(|(key, _)| is_label_key(key) && key != CHAT_LABEL))
                 .take(16)
-                .map(|(key, value)| (key.clone(), clean_text(value, 63)))
+                .map(|(key, value)| (key, clean_text(&value, 63)))
                 .collect(),
         }
     }
