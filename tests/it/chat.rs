@@ -80,6 +80,19 @@ impl Talk {
         }
     }
 
+    /// Waits for a line with this in it.
+    #[track_caller]
+    fn sees_part(&mut self, part: &str) {
+        loop {
+            let line = self.lines.recv_timeout(Duration::from_secs(60));
+            let line = line.unwrap_or_else(|_| panic!("no {part:?} after:\n{}", self.transcript));
+            self.transcript.push_str(&format!("{line}\n"));
+            if line.contains(part) {
+                return;
+            }
+        }
+    }
+
     /// Waits for the end, and returns all that was shown.
     #[track_caller]
     fn ends(mut self) -> String {
@@ -292,6 +305,38 @@ fn a_member_finds_the_chat_by_the_table_and_loses_it_with_the_membership() {
     assert_eq!(removed.code, 0, "{}", removed.stderr);
     assert_eq!(talk.fails(), 5);
     assert_eq!(soldier.gx(&["chat", "groups", "--as", "Navy1"]).code, 5);
+}
+
+#[test]
+fn a_tail_goes_on_where_it_was_when_the_server_is_back() {
+    let (here, mut host) = headquarters();
+    let (reader, writer) = (recruit(&host, "Navy1"), recruit(&host, "Navy2"));
+    let address = host.address.clone();
+    writer.ok(&["chat", "send", "before"]);
+    let mut tail = Talk::of(reader.command(&["--json", "chat", "tail"]));
+    // It is there once a message comes through.
+    let mut sent = 0;
+    eventually("it prints what comes", || {
+        sent += 1;
+        writer.ok(&["chat", "send", &format!("live {sent}")]);
+        tail.lines.recv_timeout(Duration::from_millis(200)).ok()
+    });
+    host.kill();
+    let _host = here.serve_at(&address);
+    for number in 0..3 {
+        writer.ok(&["chat", "send", &format!("missed {number}")]);
+    }
+    tail.sees_part("missed 2");
+    writer.ok(&["chat", "send", "after"]);
+    tail.sees_part("\"after\"");
+    let texts: Vec<&str> =
+        tail.transcript.split("\"text\":\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    let texts: Vec<&str> = texts.into_iter().filter(|text| !text.starts_with("live")).collect();
+    assert_eq!(
+        texts,
+        ["missed 0", "missed 1", "missed 2", "after"],
+        "once each, in order, and nothing of before"
+    );
 }
 
 #[test]

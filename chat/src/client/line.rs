@@ -19,6 +19,8 @@ pub enum Typed {
     Save(Option<String>),
     /// Lists the commands.
     Help,
+    /// Keeps a text for later in this group; nothing forgets it.
+    Draft(String),
     /// Lists the groups.
     Groups,
     /// Lists who is in the group.
@@ -50,6 +52,7 @@ pub fn typed(line: &str, rights: &Rights, current: Option<&GroupId>) -> Typed {
         ("help", "") => Some(Typed::Help),
         ("d" | "save", "") => Some(Typed::Save(None)),
         ("d" | "save", file) => Some(Typed::Save(Some(file.to_owned()))),
+        ("draft", text) => Some(Typed::Draft(text.to_owned())),
         ("groups", "") => Some(Typed::Groups),
         ("who", "") => Some(Typed::Who),
         ("search", words) if !words.is_empty() => Some(Typed::Search(words.to_owned())),
@@ -105,6 +108,7 @@ pub fn help(rights: &Rights) -> Vec<(String, String)> {
         add(":t, :toggle".to_owned(), &format!("goes on to the next of {}", names.join(", ")));
     }
     add(":d, :save [FILE]".to_owned(), "saves the last week of this group as text");
+    add(":draft TEXT".to_owned(), "keeps a text for later in this group; without one forgets it");
     add(":search WORDS".to_owned(), "finds messages of this group");
     add(":who".to_owned(), "lists who is in this group");
     add(":groups".to_owned(), "lists your groups, and what is unread");
@@ -194,6 +198,8 @@ pub(super) mod tests {
         assert_eq!(typed(":d", &rights, None), Typed::Save(None));
         assert_eq!(typed(":D", &rights, None), Typed::Save(None));
         assert_eq!(typed(":save My File.txt", &rights, None), Typed::Save(Some("My File.txt".to_owned())));
+        assert_eq!(typed(":draft half a line", &rights, None), Typed::Draft("half a line".to_owned()));
+        assert_eq!(typed(":draft", &rights, None), Typed::Draft(String::new()));
         assert_eq!(typed(":help", &rights, None), Typed::Help);
         assert_eq!(typed("logmeout", &rights, None), Typed::Leave);
         assert_eq!(typed(" logmeout \r\n", &rights, None), Typed::Leave);
@@ -209,7 +215,11 @@ pub(super) mod tests {
         for rights in [chief(), leader(), soldier()] {
             for (commands, _) in help(&rights) {
                 for command in commands.split(", ") {
-                    let line = command.replace("NAME", "navy").replace("WORDS", "x").replace(" [FILE]", "");
+                    let line = command
+                        .replace("TEXT", "x")
+                        .replace("NAME", "navy")
+                        .replace("WORDS", "x")
+                        .replace(" [FILE]", "");
                     assert!(!wrong(&typed(&line, &rights, None)), "{line}");
                 }
             }

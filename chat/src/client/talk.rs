@@ -35,6 +35,8 @@ pub enum Effect {
     Send(ClientFrame),
     /// Show this.
     Show(Shown),
+    /// Have this text ready, to be typed on.
+    Offer(String),
     /// Write a file of this name, which must not be there yet.
     Save {
         /// Its name.
@@ -292,6 +294,7 @@ impl Talk {
             Typed::Say(text) => self.say(&text, now),
             Typed::Choose(group) => self.choose(group),
             Typed::Save(file) => self.save(file, now),
+            Typed::Draft(text) => self.keep_draft(&text),
             Typed::Help => Ok(table(&help(&self.rights))),
             Typed::Groups => self.list(),
             Typed::Who => Ok(self.ask(|id, g| ClientFrame::Who { id, g })),
@@ -373,6 +376,13 @@ impl Talk {
                 return Ok(vec![wrong(format!("not sent: you may only read {}", room.rights.name))]);
             }
         };
+        if let Some(here) = self
+            .current
+            .as_ref()
+            .filter(|here| self.week.draft(here).is_ok_and(|kept| kept.as_deref() == Some(text)))
+        {
+            self.week.forget_draft(here)?;
+        }
         effects.extend(self.queue(&group, text, now)?.1);
         if !self.online {
             effects.push(notice(format!("not connected: {} to be sent", lines(self.week.waiting()?))));
@@ -402,7 +412,24 @@ impl Talk {
         let messages = self.week.last(&group, BACKGROUND, seen)?;
         effects.extend(messages.iter().map(|message| self.message(message)));
         self.week.mark_read(&group, got)?;
+        if let Some(draft) = self.week.draft(&group)? {
+            effects.push(notice(format!("draft, by the key Up: {draft}")));
+            effects.push(Effect::Offer(draft));
+        }
         Ok(effects)
+    }
+
+    /// Keeps what was begun in the group that is shown, or forgets it.
+    fn keep_draft(&mut self, text: &str) -> Done {
+        let Some(group) = &self.current else {
+            return Ok(vec![wrong("there is no group yet: the server has not answered".to_owned())]);
+        };
+        if text.is_empty() {
+            self.week.forget_draft(group)?;
+            return Ok(vec![notice(format!("no draft is kept for {}", self.name(group)))]);
+        }
+        self.week.set_draft(group, text)?;
+        Ok(vec![notice(format!("kept as the draft for {}", self.name(group)))])
     }
 
     /// Sends the first line of each group, where none is on its way.

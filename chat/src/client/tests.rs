@@ -158,6 +158,7 @@ impl Person {
                 Effect::Show(Shown::Notice(text)) => self.screen.push(format!("* {text}")),
                 Effect::Show(Shown::Wrong(text)) => self.screen.push(format!("! {text}")),
                 Effect::Save { file, text } => self.saved.push((file, text)),
+                Effect::Offer(text) => self.screen.push(format!("(Up: {text})")),
                 Effect::Leave => self.screen.push("(left)".to_owned()),
                 Effect::ComeBack(_) | Effect::Refused { .. } => panic!("{effect:?}"),
             }
@@ -363,6 +364,30 @@ fn messages_that_expired_are_counted() {
     std::mem::swap(&mut army.people[1], &mut newcomer);
     army.connect(1);
     assert_eq!(army.people[1].lines(), ["* -- navy --", "Navy1: kept"]);
+}
+
+#[test]
+fn a_draft_waits_in_its_group_until_it_is_said() {
+    let mut army = Army::new(&["ChiefCommander"]);
+    army.connect(0);
+    army.types(0, ":draft all troops will");
+    army.people[0].lines();
+    army.types(0, ":n");
+    assert_eq!(army.people[0].lines(), ["* -- navy --"]);
+    army.types(0, ":h");
+    let back = ["* -- heads --", "* draft, by the key Up: all troops will", "(Up: all troops will)"];
+    assert_eq!(army.people[0].lines(), back);
+    army.cut(0);
+    army.people[0].restart("later");
+    army.connect(0);
+    assert_eq!(army.people[0].lines(), back);
+    army.types(0, "all troops will");
+    assert_eq!(army.people[0].lines(), ["ChiefCommander (me): all troops will"]);
+    army.types(0, ":draft another");
+    army.types(0, ":draft");
+    assert_eq!(army.people[0].lines(), ["* kept as the draft for heads", "* no draft is kept for heads"]);
+    army.types(0, ":h");
+    assert_eq!(army.people[0].lines(), ["* -- heads --", "ChiefCommander (me): all troops will"]);
 }
 
 #[test]

@@ -406,13 +406,23 @@ impl Week {
         self.database.query_row(sql, [cid], waiting).optional().map_err(self.failed())
     }
 
-    /// Returns what was begun in a group, and forgets it.
+    /// Returns what was begun in a group.
     ///
     /// # Errors
     /// [`WeekError`].
-    pub fn take_draft(&self, group: &GroupId) -> Kept<Option<String>> {
-        let sql = "DELETE FROM draft WHERE grp = ?1 RETURNING text";
+    pub fn draft(&self, group: &GroupId) -> Kept<Option<String>> {
+        let sql = "SELECT text FROM draft WHERE grp = ?1";
         self.database.query_row(sql, [group.as_str()], |row| row.get(0)).optional().map_err(self.failed())
+    }
+
+    /// Forgets what was begun in a group.
+    ///
+    /// # Errors
+    /// [`WeekError`].
+    pub fn forget_draft(&self, group: &GroupId) -> Kept {
+        let sql = "DELETE FROM draft WHERE grp = ?1";
+        self.database.execute(sql, [group.as_str()]).map_err(self.failed())?;
+        Ok(())
     }
 
     /// Keeps what was begun in a group.

@@ -6,6 +6,7 @@ use super::Context;
 use crate::error::{Result, Status};
 
 mod ask;
+mod backoff;
 mod cut;
 mod doctor;
 mod groups;
@@ -31,7 +32,7 @@ Examples:
   gx chat matrix examples/chat/army.toml   who may do what
 
 In a session :help lists the commands, and logmeout ends it. The server is `server` in [chat], or what --on names; \
-without them the one that the table of servers knows to have a chat, else the one host that was joined.";
+without them the joined host that says in the table of servers that it has a chat, else the one host that was joined.";
 
 /// What `gx chat` takes.
 #[derive(Debug, Args)]

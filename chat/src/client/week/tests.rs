@@ -129,8 +129,9 @@ fn drafts_are_kept_for_each_group() {
     let (_folder, week) = opened();
     week.set_draft(&group(), "half a").unwrap();
     week.set_draft(&group(), "half a sentence").unwrap();
-    assert_eq!(week.take_draft(&group()).unwrap().as_deref(), Some("half a sentence"));
-    assert_eq!(week.take_draft(&group()).unwrap(), None);
+    assert_eq!(week.draft(&group()).unwrap().as_deref(), Some("half a sentence"));
+    week.forget_draft(&group()).unwrap();
+    assert_eq!(week.draft(&group()).unwrap(), None);
 }
 
 #[test]

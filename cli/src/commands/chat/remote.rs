@@ -1,10 +1,11 @@
 //! One question or line after the other, for commands that are called by scripts: no history is fetched for it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gx_chat::client::{Waiting, Week};
 use gx_chat::frames::{Auth, ClientFrame, Hello, NackCode, Rights, RightsIn, ServerFrame, VERSION};
-use gx_chat::{DeviceId, GroupId, UserName};
+use gx_chat::{DeviceId, GroupId, Seq, UserName};
 use gx_client::ChatSocket;
 
 use super::link::{AsArgs, Road, fresh, parse};
@@ -24,6 +25,8 @@ pub(super) struct Remote {
     pub(super) rights: Rights,
     /// Lines of before that were refused on the way, each with the reason.
     pub(super) lost: Vec<String>,
+    /// Up to which message of a group there is more, that came while an answer was waited for.
+    pub(super) news: BTreeMap<GroupId, Seq>,
     questions: u64,
 }
 
@@ -56,7 +59,7 @@ impl Remote {
         if let Some(token) = token {
             week.set_token(Some(&token))?;
         }
-        Ok(Self { socket, week, user, rights, lost: Vec::new(), questions: 0 })
+        Ok(Self { socket, week, user, rights, lost: Vec::new(), news: BTreeMap::new(), questions: 0 })
     }
 
     /// Returns a group that the user has: the one that is named by its id, name or command, else the default.
@@ -108,9 +111,19 @@ impl Remote {
                         None => CliError::failed(msg).hint("`gx chat groups` lists what is yours"),
                     });
                 }
+                ServerFrame::Msgs { g, m } => {
+                    let last = m.last().map_or(Seq::ZERO, |message| message.seq);
+                    self.note(g, last);
+                }
+                ServerFrame::Lag { g, from } => self.note(g, from),
                 _ => {}
             }
         }
+    }
+
+    fn note(&mut self, group: GroupId, seq: Seq) {
+        let known = self.news.entry(group).or_default();
+        *known = seq.max(*known);
     }
 
     /// Returns the next frame that does not end the connection.

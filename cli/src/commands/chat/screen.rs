@@ -75,6 +75,13 @@ impl<'a> Screen<'a> {
         }
     }
 
+    /// Has a text ready to be taken with the key Up.
+    pub(super) fn offer(&mut self, text: String) {
+        if let Self::Terminal(terminal) = self {
+            terminal.readline.add_history_entry(text);
+        }
+    }
+
     /// Says what stands before the typed line.
     pub(super) fn prompt(&mut self, prompt: String) -> Result {
         match self {

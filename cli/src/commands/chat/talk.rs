@@ -9,6 +9,7 @@ use gx_chat::frames::{Auth, ClientFrame};
 use gx_client::{ChatSocket, Client};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::backoff::Backoff;
 use super::link::{AsArgs, Dialled, Road, dial, fresh, group, now_ms, parse, refused};
 use super::screen::{Input, Screen, save};
 use crate::commands::Context;
@@ -16,8 +17,6 @@ use crate::error::{CliError, Result};
 
 /// How often what is due is done.
 const TICK: Duration = Duration::from_secs(1);
-/// The first and the longest pause before another try.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// How long lines of plain input may take to be stored after its end.
 const LAST: Duration = Duration::from_secs(30);
 
@@ -45,7 +44,7 @@ pub(super) async fn run(args: TalkArgs, context: &Context<'_>) -> Result {
     let mut talk = Talk::new(week, road.user.clone(), &run, args.group);
     let mut session = Session {
         link: Link::Waits(Instant::now()),
-        pause: PAUSES.0,
+        backoff: Backoff::new(),
         client: road.client.clone(),
         screen: Screen::open(context.out)?,
         ends: None,
@@ -81,7 +80,7 @@ enum Link {
 
 struct Session<'a> {
     link: Link,
-    pause: Duration,
+    backoff: Backoff,
     client: Client,
     screen: Screen<'a>,
     /// When the session ends, once its input has ended.
@@ -149,7 +148,7 @@ impl Session<'_> {
             }
             Event::Dialled(Ok(Dialled::In(socket, welcome))) => {
                 self.link = Link::Open(socket);
-                self.pause = PAUSES.0;
+                self.backoff = Backoff::new();
                 let mut effects = vec![Effect::Show(Shown::Notice("connected again".to_owned()))];
                 effects.extend(talk.frame(*welcome, now_ms())?);
                 Ok(effects)
@@ -176,9 +175,7 @@ impl Session<'_> {
 
     /// Waits before the next try: twice as long each time, and not as long as everybody else.
     fn pause(&mut self) {
-        let pause = self.pause.mul_f64(0.5 + 0.5 * random());
-        self.link = Link::Waits(Instant::now() + pause);
-        self.pause = (self.pause * 2).min(PAUSES.1);
+        self.link = Link::Waits(Instant::now() + self.backoff.next());
     }
 
     /// Does what is to be done; returns whether the session ends.
@@ -190,6 +187,7 @@ impl Session<'_> {
             match effect {
                 Effect::Send(frame) => frames.push(frame),
                 Effect::Show(line) => shown.push(line),
+                Effect::Offer(text) => self.screen.offer(text),
                 Effect::Save { file, text } => shown.push(saved(Path::new(&file), &text)),
                 Effect::Leave => ends = true,
                 Effect::ComeBack(after) => come_back = Some(after),
@@ -286,12 +284,4 @@ fn saved(file: &Path, text: &str) -> Shown {
         Ok(()) => Shown::Notice(format!("{count} {lines} saved as {}", file.display())),
         Err(error) => Shown::Wrong(format!("not saved as {}: {error}", file.display())),
     }
-}
-
-/// Returns a number from 0 to 1.
-fn random() -> f64 {
-    let mut bytes = [0_u8; 4];
-    // Without randomness everybody comes at once, which is no fault.
-    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    f64::from(u32::from_ne_bytes(bytes)) / f64::from(u32::MAX)
 }
