@@ -22,6 +22,7 @@
 //! | `peers` | servers that exchange their tables, the best of them, and peers that are not as they should be |
 //! | `plugins` | bad and misbehaving plugins |
 //! | `stranger` | a plugin from a workspace of its own, from `gx plugin new` to `gx create` |
+//! | `chat_waits` | a command of the chat that asks too often waits, and asks again |
 //! | `compose` | the chat in containers: the example is built, talks, is killed and leaves nothing |
 //! | `chat_doctor` | a chat is checked, and every fault comes with its fix |
 //! | `chat_faults` | what the chat has acknowledged survives kill -9; a thousand connections miss nothing |
@@ -42,6 +43,7 @@ mod browser;
 mod chat;
 mod chat_doctor;
 mod chat_faults;
+mod chat_waits;
 mod clients;
 mod compose;
 mod config;

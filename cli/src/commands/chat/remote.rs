@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gx_chat::client::{Waiting, Week};
-use gx_chat::frames::{Auth, ClientFrame, Hello, NackCode, Rights, RightsIn, ServerFrame, VERSION};
+use gx_chat::frames::{
+    Auth, ClientFrame, ErrorCode, Hello, NackCode, Rights, RightsIn, ServerFrame, VERSION,
+};
 use gx_chat::{DeviceId, GroupId, Seq, UserName};
 use gx_client::ChatSocket;
 
@@ -14,6 +16,8 @@ use crate::error::{CliError, Kind, Result};
 
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(30);
+/// How often a question is asked again that came too soon.
+const MAX_WAITS: u32 = 10;
 /// How often a sign of life is asked for.
 const PING: Duration = Duration::from_secs(20);
 
@@ -93,9 +97,19 @@ impl Remote {
     pub(super) async fn ask(&mut self, question: impl FnOnce(u64) -> ClientFrame) -> Result<ServerFrame> {
         self.questions += 1;
         let asked = self.questions;
-        self.socket.send(vec![question(asked).to_text()]).await?;
+        let text = question(asked).to_text();
+        self.socket.send(vec![text.clone()]).await?;
+        let mut waits = 0;
         loop {
             match self.next().await? {
+                // A long history is asked for page by page, and soon faster than anybody may.
+                ServerFrame::Error { id: Some(id), code: ErrorCode::Rate, retry_ms: Some(ms), .. }
+                    if id == asked && waits < MAX_WAITS =>
+                {
+                    waits += 1;
+                    tokio::time::sleep(Duration::from_millis(ms).min(ANSWER)).await;
+                    self.socket.send(vec![text.clone()]).await?;
+                }
                 frame @ (ServerFrame::Page { id, .. }
                 | ServerFrame::Hits { id, .. }
                 | ServerFrame::Members { id, .. })
