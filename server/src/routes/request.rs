@@ -216,11 +216,12 @@ pub(crate) fn refuse_browsers(head: &Parts, identity: Identity) -> Result<(), Fa
 /// Returns under which name a request reached us, which its first line and its head may say (RFC 9112, section 3.2).
 fn host(head: &Parts) -> Result<Option<Authority>, Failure> {
     let line = head.uri.authority();
-    let Some(told) = head.headers.get(HOST) else { return Ok(line.cloned()) };
-    let told = Authority::try_from(told.as_bytes()).map_err(|_| Failure::Malformed)?;
-    match line {
-        Some(line) if *line != told => Err(Failure::Malformed),
-        _ => Ok(Some(told)),
+    let mut told = head.headers.get_all(HOST).iter();
+    let Some(first) = told.next() else { return Ok(line.cloned()) };
+    match (Authority::try_from(first.as_bytes()), line, told.next()) {
+        (Ok(first), None, None) => Ok(Some(first)),
+        (Ok(first), Some(line), None) if first == *line => Ok(Some(first)),
+        _ => Err(Failure::Malformed),
     }
 }
 
@@ -310,6 +311,27 @@ mod tests {
         }
         for other in ["evil.example", "127.0.0.1.evil.example", "10.0.0.1", "", "localhost.evil"] {
             assert!(!is_loopback(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn by_which_name_it_reached_us_is_said_once_and_is_one() {
+        let of = |line: &str, hosts: &[&str]| {
+            let mut request = warp::http::Request::get(line);
+            for told in hosts {
+                request = request.header(HOST, *told);
+            }
+            let head = request.body(()).unwrap().into_parts().0;
+            host(&head).map(|host| host.map(|host| host.to_string())).map_err(|failure| failure.api().1.code)
+        };
+        assert_eq!(of("/", &[]), Ok(None));
+        assert_eq!(of("/", &["a:1"]), Ok(Some("a:1".to_owned())));
+        assert_eq!(of("http://a:1/", &["a:1"]), Ok(Some("a:1".to_owned())));
+        assert_eq!(of("http://a:1/", &[]), Ok(Some("a:1".to_owned())));
+        let wrong: [(&str, &[&str]); 4] =
+            [("http://a:1/", &["b:1"]), ("/", &["a b"]), ("/", &[""]), ("/", &["localhost", "b"])];
+        for (line, hosts) in wrong {
+            assert_eq!(of(line, hosts), Err(ErrorCode::InvalidArgument), "{line} {hosts:?}");
         }
     }
 
