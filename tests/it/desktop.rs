@@ -147,12 +147,7 @@ impl<'h> Desktop<'h> {
         browser.submit(&self.password);
         browser
             .until("the desktop is there", "document.getElementById('status').textContent === 'connected'");
-        let fill = FILL.replace("COLOUR", "4");
-        eventually("what is typed into the page is seen in it", || {
-            browser.type_line(&fill);
-            (browser.pixel() == BLUE).then_some(())
-        });
-        browser.screenshot(&artifact("desktop-page.png"));
+        shows_what_is_typed(&mut browser, "desktop-page.png");
 
         try_engine("docker", &["kill", &format!("gx-{}", self.name)]);
         browser.until("the end is told", "document.querySelector('#status.bad') !== null");
@@ -173,6 +168,7 @@ impl<'h> Desktop<'h> {
         browser.until("the link is followed", &format!("(location.href = {link}.href, true)"));
         browser.submit(&self.password);
         browser.until("it is there", "document.getElementById('status')?.textContent === 'connected'");
+        shows_what_is_typed(&mut browser, "desktop-from-dashboard.png");
         drop(browser);
         dashboard.end();
     }
@@ -192,6 +188,16 @@ impl<'h> Desktop<'h> {
         assert!(url.starts_with("http://127.0.0.1:") && !url.contains(&self.password), "{url}");
         (page, url)
     }
+}
+
+/// Fills the desktop in a page with another colour.
+fn shows_what_is_typed(browser: &mut Browser, screenshot: &str) {
+    let fill = FILL.replace("COLOUR", "4");
+    eventually("what is typed into the page is seen in it", || {
+        browser.type_line(&fill);
+        (browser.pixel() == BLUE).then_some(())
+    });
+    browser.screenshot(&artifact(screenshot));
 }
 
 /// The base is made by `cargo xtask images --desktop` and by `cargo xtask test`.
