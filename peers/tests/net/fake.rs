@@ -82,6 +82,8 @@ impl Fake {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (acceptor, table, manner) = (acceptor.clone(), shared.clone(), manner.clone());
+                // As a real one: else each answer waits for the acknowledgement of the one before.
+                stream.set_nodelay(true).unwrap();
                 tokio::spawn(async move {
                     if let Ok((stream, _)) = acceptor.accept(stream).await {
                         serve(stream, &table, &manner).await;

@@ -131,21 +131,28 @@ impl Gx {
 
 /// Measures with iperf3, and returns Mbit/s as the receiver has them.
 pub(crate) fn iperf3(place: &Place, hosts: &Hosts, way: Way, streams: usize, seconds: usize) -> Result<f64> {
-    // It takes one client at a time, and may still be ending the last one, or not be there yet.
+    // It takes one client at a time, and may still be ending the last one, or not be there yet: some of that is told with
+    // an exit code, and some in the place of the figures.
     let mut tries = 0;
-    let text = loop {
+    loop {
         let mut iperf3 = place.command(Path::new("iperf3"));
         iperf3.args(["--client", &hosts.address, "--port", PORT, "--json", "--omit", "1"]);
         iperf3.args(["--parallel", &streams.to_string(), "--time", &seconds.to_string()]).args(way.iperf3());
-        match shell::read(&mut iperf3) {
+        let told = shell::read(&mut iperf3).and_then(|text| rate(&text));
+        match told {
             Err(Failure::Because(_)) if tries < 20 => tries += 1,
-            text => break text?,
+            told => return told,
         }
         std::thread::sleep(Duration::from_millis(100));
-    };
-    let told: Value = serde_json::from_str(&text).doing("iperf3")?;
+    }
+}
+
+/// Returns the rate that iperf3 tells of the receiver, in Mbit/s.
+fn rate(text: &str) -> Result<f64> {
+    let told: Value = serde_json::from_str(text).doing("iperf3")?;
     let rate = told["end"]["sum_received"]["bits_per_second"].as_f64();
-    rate.map(|rate| rate / 1e6).ok_or_else(|| because("iperf3 tells no rate"))
+    let why = told["error"].as_str().unwrap_or("iperf3 tells no rate");
+    rate.map(|rate| rate / 1e6).ok_or_else(|| because(why))
 }
 
 /// Returns ping's mean round trip, in milliseconds.
