@@ -127,14 +127,15 @@ impl Places {
         if free > ahead {
             return true;
         }
-        let mut others: Vec<(bool, Instant, Key)> = (self.tests.iter())
+        // Of those that began at one moment, too, the first comes first.
+        let mut others: Vec<(bool, u64, Key)> = (self.tests.iter())
             .filter(|(key, test)| self.gives_way(key.0, test, payer, now))
-            .map(|(key, test)| (is_member(key.0), test.began, key.clone()))
+            .map(|(key, test)| (is_member(key.0), test.number, key.clone()))
             .collect();
         if free + others.len() <= ahead {
             return false;
         }
-        others.sort_by_key(|(member, began, _)| (*member, *began));
+        others.sort_by_key(|(member, number, _)| (*member, *number));
         if let Some(test) = others.first().and_then(|(_, _, key)| self.tests.remove(key)) {
             test.taken.send_replace(true);
         }
