@@ -1,5 +1,8 @@
 //! The bundled measurement, loaded as gx loads it, against a host of gx: in this process and in a child.
 
+use std::io::{BufRead, BufReader, Read, Result, Write};
+use std::net::{TcpListener, TcpStream};
+
 use serde_json::{Value, json};
 
 use crate::support::{Surroundings, run};
@@ -70,4 +73,79 @@ fn a_peer_that_is_not_there_is_an_error_with_a_hint() {
     assert_eq!(ended.code, 4, "{ended:?}");
     assert!(ended.stderr.contains("cannot connect to 127.0.0.1:9: connection refused"), "{ended:?}");
     assert!(ended.stderr.contains("hint"), "{ended:?}");
+}
+
+/// Starts a proxy that takes an upload whole before it passes it on, as many do; returns where it listens. It lives as long as
+/// the test.
+fn holding_proxy(to: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
+    let address = listener.local_addr().expect("it has an address").to_string();
+    let to = to.to_owned();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let to = to.clone();
+            std::thread::spawn(move || hold(&client, &TcpStream::connect(to)?));
+        }
+    });
+    address
+}
+
+/// Passes requests on, each when it is there to its end, and answers as they come.
+fn hold(client: &TcpStream, host: &TcpStream) -> Result<()> {
+    let (mut answers, mut back) = (host.try_clone()?, client.try_clone()?);
+    std::thread::spawn(move || std::io::copy(&mut answers, &mut back));
+    let mut client = BufReader::new(client);
+    let mut host = host;
+    loop {
+        let (mut head, mut is_chunked) = (String::new(), false);
+        loop {
+            let mut line = String::new();
+            if client.read_line(&mut line)? == 0 {
+                return Ok(());
+            }
+            if line == "transfer-encoding: chunked\r\n" {
+                is_chunked = true;
+            } else if line == "\r\n" {
+                break;
+            } else {
+                head += &line;
+            }
+        }
+        let mut body = Vec::new();
+        if is_chunked {
+            while chunk(&mut client, &mut body)? {}
+            head += &format!("content-length: {}\r\n", body.len());
+        }
+        host.write_all(format!("{head}\r\n").as_bytes())?;
+        host.write_all(&body)?;
+    }
+}
+
+/// Reads a chunk (RFC 9112, section 7.1); returns whether it was not the last.
+fn chunk(client: &mut impl BufRead, body: &mut Vec<u8>) -> Result<bool> {
+    let mut size = String::new();
+    client.read_line(&mut size)?;
+    let size = u64::from_str_radix(size.trim(), 16).map_err(std::io::Error::other)?;
+    client.take(size).read_to_end(body)?;
+    client.read_line(&mut String::new())?;
+    Ok(size > 0)
+}
+
+#[test]
+fn a_proxy_that_holds_uploads_back_is_noticed() {
+    let (here, there) = (Surroundings::new(), Surroundings::new());
+    let host = there.try_serve(&["--plain", "--listen", "127.0.0.1:0"]).expect("it serves");
+    let proxy = holding_proxy(&host.address);
+    let budget = json!({ "bytes": 200_000_000, "time_ms": 1_500, "least_ms": 1_000, "window_ms": 100 });
+    let measure = |address: &str| {
+        let target = json!({ "address": address, "plain": true });
+        call(&here, "upload", &json!({ "target": target, "budget": budget })).pop().expect("an answer")
+    };
+    // The host tells of what the proxy sent when it had all of it, which took no time.
+    let held = measure(&proxy);
+    assert_eq!(held["confidence"], "low", "{held}");
+    let doubts = held["doubts"].to_string();
+    assert!(doubts.contains("disagreement") || doubts.contains("unconfirmed"), "{held}");
+    let straight = measure(&host.address);
+    assert_eq!(straight["doubts"], json!([]), "{straight}");
 }

@@ -7,6 +7,8 @@ use gx_core::measurement::{Budget, Confidence, Doubt, Millis, Sample, Stop};
 
 /// So many windows are compared with as many before them.
 const COMPARED: usize = 4;
+/// So many readings are taken in a window: a test ends between windows, too.
+pub(crate) const READINGS: usize = 4;
 /// How far apart their rates may be.
 const SETTLED: f64 = 0.05;
 /// How far the readings of a steady rate spread: standard deviation over mean.
@@ -55,13 +57,18 @@ impl Rule {
         }
     }
 
-    /// Returns why a test with these readings, one a window, ends now.
-    pub(crate) fn stop(&self, windows: &[Reading]) -> Option<Stop> {
-        let last = windows.last()?;
+    /// Returns how far readings are apart: [`READINGS`] are a window.
+    pub(crate) fn step(&self) -> Duration {
+        self.window / READINGS as u32
+    }
+
+    /// Returns why a test with these readings, one a [`step`](Rule::step), ends now.
+    pub(crate) fn stop(&self, readings: &[Reading]) -> Option<Stop> {
+        let last = readings.last()?;
         if last.bytes >= self.bytes {
             return Some(Stop::Bytes);
         }
-        if last.at >= self.least && settled(windows) {
+        if last.at >= self.least && settled(readings) {
             return Some(Stop::Stable);
         }
         (last.at >= self.longest).then_some(Stop::Time)
@@ -69,9 +76,10 @@ impl Rule {
 }
 
 /// Returns whether the last windows were as fast as those before. The first reading is where the first window begins.
-fn settled(windows: &[Reading]) -> bool {
-    let Some(first) = windows.len().checked_sub(2 * COMPARED + 1) else { return false };
-    let edges = [windows[first], windows[first + COMPARED], windows[first + 2 * COMPARED]];
+fn settled(readings: &[Reading]) -> bool {
+    const SPAN: usize = COMPARED * READINGS;
+    let Some(first) = readings.len().checked_sub(2 * SPAN + 1) else { return false };
+    let edges = [readings[first], readings[first + SPAN], readings[first + 2 * SPAN]];
     match (rate(edges[0], edges[1]), rate(edges[1], edges[2])) {
         (Some(before), Some(now)) => now > 0.0 && (now - before).abs() <= SETTLED * before.max(now),
         _ => false,
@@ -105,9 +113,15 @@ pub(crate) fn second_half(readings: &[Reading]) -> Option<f64> {
     rate(at(readings, middle), last)
 }
 
+/// Returns the readings where windows begin and end, up to the last reading.
+pub(crate) fn windows(readings: &[Reading]) -> Vec<Reading> {
+    let first = readings.len().saturating_sub(1) % READINGS;
+    readings.iter().skip(first).step_by(READINGS).copied().collect()
+}
+
 /// Returns how far the rates of the windows of the second half spread: their standard deviation over their mean.
-pub(crate) fn spread(windows: &[Reading]) -> Option<f64> {
-    let half = &windows[windows.len() / 2..];
+pub(crate) fn spread(readings: &[Reading]) -> Option<f64> {
+    let half = windows(&readings[readings.len() / 2..]);
     let rates: Vec<f64> = half.windows(2).filter_map(|pair| rate(pair[0], pair[1])).collect();
     if rates.len() < 3 {
         return None;
@@ -127,13 +141,13 @@ pub(crate) struct Path {
 /// Returns how much an estimate is worth.
 pub(crate) fn confidence(
     stop: Stop,
-    windows: &[Reading],
+    readings: &[Reading],
     doubts: &BTreeSet<Doubt>,
     path: Path,
 ) -> Confidence {
     let lossy = path.sent_again.is_some_and(|part| part > LOSSY_SENT)
         || path.out_of_order.is_some_and(|part| part > LOSSY_RECEIVED);
-    let spread = spread(windows).unwrap_or(f64::INFINITY);
+    let spread = spread(readings).unwrap_or(f64::INFINITY);
     match stop {
         _ if !doubts.is_empty() => Confidence::Low,
         Stop::Bytes | Stop::Busy | Stop::Error => Confidence::Low,
@@ -184,13 +198,16 @@ mod tests {
 
     #[test]
     fn a_steady_rate_ends_as_soon_as_eight_windows_are_there() {
-        let steady = readings(100, 5_000, |_| 1_000.0);
-        assert_eq!(play(&rule(Thoroughness::Quick, 1), &steady), Some((Stop::Stable, 9)));
+        let steady = readings(25, 5_000, |_| 1_000.0);
+        assert_eq!(play(&rule(Thoroughness::Quick, 1), &steady), Some((Stop::Stable, 33)));
+        let later = readings(25, 5_000, |ms| if ms <= 50 { 0.0 } else { 1_000.0 });
+        let (_, n) = play(&rule(Thoroughness::Quick, 1), &later).unwrap();
+        assert!((34..=35).contains(&n), "and not a whole window later for a slow beginning: {n}");
     }
 
     #[test]
     fn slow_start_is_waited_for_and_left_out_of_the_estimate() {
-        let slow = readings(100, 8_000, |ms| if ms < 800 { ms as f64 * 15.0 } else { 12_500.0 });
+        let slow = readings(25, 8_000, |ms| if ms < 800 { ms as f64 * 15.0 } else { 12_500.0 });
         let (stop, n) = play(&rule(Thoroughness::Full, 1), &slow).unwrap();
         assert_eq!(stop, Stop::Stable);
         let estimate = second_half(&slow[..n]).unwrap();
@@ -201,21 +218,21 @@ mod tests {
     fn bytes_and_time_end_what_does_not_settle() {
         let growing = |ms: u64| ms as f64;
         let metered = rule(Thoroughness::Metered, 1);
-        assert_eq!(play(&metered, &readings(100, 9_000, |ms| growing(ms) * 40.0)).unwrap().0, Stop::Bytes);
-        let swelling = readings(100, 9_000, |ms| 10.0 * 1.0005_f64.powi(ms as i32));
+        assert_eq!(play(&metered, &readings(25, 9_000, |ms| growing(ms) * 40.0)).unwrap().0, Stop::Bytes);
+        let swelling = readings(25, 9_000, |ms| 10.0 * 1.0005_f64.powi(ms as i32));
         let (stop, n) = play(&rule(Thoroughness::Quick, 1), &swelling).unwrap();
-        assert_eq!((stop, n), (Stop::Time, 51));
+        assert_eq!((stop, n), (Stop::Time, 201));
     }
 
     #[test]
     fn a_peer_that_stalls_is_not_steady() {
-        let stalled = readings(100, 6_000, |ms| if ms < 300 { 1_000.0 } else { 0.0 });
+        let stalled = readings(25, 6_000, |ms| if ms < 300 { 1_000.0 } else { 0.0 });
         assert_eq!(play(&rule(Thoroughness::Quick, 1), &stalled).unwrap().0, Stop::Time);
     }
 
     #[test]
     fn confidence_is_earned() {
-        let steady = readings(100, 2_000, |_| 1_000.0);
+        let steady = readings(25, 2_000, |_| 1_000.0);
         let none = BTreeSet::new();
         let path = Path::default();
         assert_eq!(confidence(Stop::Stable, &steady, &none, path), Confidence::High);
@@ -227,7 +244,7 @@ mod tests {
         for lossy in [Path { sent_again: Some(0.01), ..path }, Path { out_of_order: Some(0.1), ..path }] {
             assert_eq!(confidence(Stop::Stable, &steady, &none, lossy), Confidence::Medium);
         }
-        let shaken = readings(100, 2_000, |ms| if (ms / 100) % 2 == 0 { 10.0 } else { 1_000.0 });
+        let shaken = readings(25, 2_000, |ms| if (ms / 100) % 2 == 0 { 10.0 } else { 1_000.0 });
         assert_eq!(confidence(Stop::Time, &shaken, &none, path), Confidence::Low);
     }
 
@@ -263,7 +280,7 @@ mod tests {
             let mut all = vec![reading];
             let mut stop = None;
             for rate in rates.iter().cycle().take(2_000) {
-                reading = Reading { at: reading.at + rule.window, bytes: reading.bytes + rate };
+                reading = Reading { at: reading.at + rule.step(), bytes: reading.bytes + rate };
                 all.push(reading);
                 stop = rule.stop(&all);
                 if stop.is_some() { break; }

@@ -5,14 +5,14 @@ use std::sync::LazyLock;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 /// The bytes of one chunk of an upload: on a slow link the last one is not to take long.
-const CHUNK: usize = 64 << 10;
+const CHUNK: usize = 8 << 10;
 /// How a chunk begins and ends (RFC 9112 §7.1).
-const BEGIN: &[u8] = b"10000\r\n";
+const BEGIN: &[u8] = b"2000\r\n";
 const END: &[u8] = b"\r\n";
 /// A chunk as it is sent.
 const FRAME: usize = BEGIN.len() + CHUNK + END.len();
 /// How many chunks are sent again and again.
-const FRAMES: usize = 16;
+const FRAMES: usize = 128;
 /// The body's end.
 pub(crate) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 /// How much of what comes is looked at.

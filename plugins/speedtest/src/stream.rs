@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::fault::Fault;
-use crate::http::{Connection, Head, Reader, Writer};
+use crate::http::{Connection, Head, Reader, UNTOUCHED, Writer};
 use crate::meter::Meter;
 use crate::payload::{Chunks, LAST_CHUNK, Look, nonce};
 use crate::receipt::Receipt;
@@ -80,7 +80,8 @@ async fn download(
 ) -> Result<Head, Fault> {
     let asked = test.meter.left().clamp(1, MAX_BYTES);
     let path = format!("{DOWN}?bytes={asked}&test={}&n={}", test.id, nonce());
-    connection.writer.head("GET", &path, &authorization(&test.target)).await?;
+    let more = UNTOUCHED.to_owned() + &authorization(&test.target);
+    connection.writer.head("GET", &path, &more).await?;
     let head = connection.reader.head().await?;
     head.expect_ok()?;
     if head.cached {
@@ -146,7 +147,8 @@ async fn upload(
     sent: &AtomicU64,
 ) -> Result<(Head, Received), Fault> {
     let path = format!("{UP}?test={}", test.id);
-    let more = "transfer-encoding: chunked\r\ncontent-type: application/octet-stream\r\n".to_owned();
+    let more =
+        UNTOUCHED.to_owned() + "transfer-encoding: chunked\r\ncontent-type: application/octet-stream\r\n";
     let more = more + &authorization(&test.target);
     let Connection { reader, writer, .. } = connection;
     writer.head("POST", &path, &more).await?;

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::estimate::{Path, Reading, Rule, confidence, second_half};
+use crate::estimate::{Path, READINGS, Reading, Rule, confidence, second_half, windows};
 use crate::fault::Fault;
 use crate::http::{About, Connection};
 use crate::latency::{Probes, ping};
@@ -69,7 +69,8 @@ struct Running {
     connections: Vec<About>,
     diagnostics: Option<Diagnostics>,
     probes: Probes,
-    windows: Vec<Reading>,
+    /// One a step of the rule.
+    readings: Vec<Reading>,
     stop: watch::Sender<bool>,
     streams: JoinSet<Ended>,
     /// Connections that are done already.
@@ -110,7 +111,7 @@ impl Running {
             connections: about,
             diagnostics: Diagnostics::open(),
             probes,
-            windows: vec![Reading { at: Duration::ZERO, bytes: 0 }],
+            readings: vec![Reading { at: Duration::ZERO, bytes: 0 }],
             stop,
             streams,
             ended: Vec::new(),
@@ -119,14 +120,14 @@ impl Running {
         })
     }
 
-    /// Takes a reading each window until the test is over; returns why it is, and what went wrong on the way.
+    /// Takes readings until the test is over; returns why it is, and what went wrong on the way.
     async fn watch(&mut self, out: &Output) -> (Stop, Option<Fault>) {
         let mut fault = None;
         let mut moved = (Instant::now(), 0);
-        let mut next = self.meter.began() + self.rule.window;
+        let mut next = self.meter.began() + self.rule.step();
         loop {
             tokio::select! {
-                () = tokio::time::sleep_until(next.into()) => next = Instant::now().max(next) + self.rule.window,
+                () = tokio::time::sleep_until(next.into()) => next = Instant::now().max(next) + self.rule.step(),
                 () = self.meter.full() => {
                     self.read();
                     return (Stop::Bytes, fault);
@@ -145,8 +146,10 @@ impl Running {
             }
             let reading = self.read();
             // A reader that is behind misses a reading; the test does not wait for it.
-            let _ = out.event(&Sample::from(reading)).now_or_never();
-            if let Some(stop) = self.rule.stop(&self.windows) {
+            if self.readings.len() % READINGS == 1 {
+                let _ = out.event(&Sample::from(reading)).now_or_never();
+            }
+            if let Some(stop) = self.rule.stop(&self.readings) {
                 return (stop, fault);
             }
             if reading.bytes > moved.1 {
@@ -157,16 +160,16 @@ impl Running {
         }
     }
 
-    /// Takes a reading: of what came, or of what the peer's kernel has acknowledged.
+    /// Takes a reading: of what came, or of what the peer's kernel has.
     fn read(&mut self) -> Reading {
         let moved = self.meter.reading();
         let acked = match self.plan.direction {
             Direction::Down => None,
-            Direction::Up => self.counters().map(|counters| counters.bytes_acked),
+            Direction::Up => self.counters().map(|counters| counters.bytes_arrived),
         };
-        let before = self.windows.last().map_or(0, |last| last.bytes);
+        let before = self.readings.last().map_or(0, |last| last.bytes);
         let reading = Reading { bytes: acked.unwrap_or(moved.bytes).max(before), ..moved };
-        self.windows.push(reading);
+        self.readings.push(reading);
         reading
     }
 
@@ -175,7 +178,7 @@ impl Running {
     }
 
     async fn end(mut self, stop: Stop, mut fault: Option<Fault>) -> std::result::Result<Throughput, Fault> {
-        let short = self.windows.last().is_none_or(|last| last.at < self.rule.least);
+        let short = self.readings.last().is_none_or(|last| last.at < self.rule.least);
         if short && matches!(stop, Stop::Busy | Stop::Error) {
             return Err(fault.unwrap_or(Fault::Slow { what: "move a byte" }));
         }
@@ -190,10 +193,10 @@ impl Running {
         };
         let path = self.path(counters);
         let confidence = match &fault {
-            None => confidence(stop, &self.windows, &doubts, path),
+            None => confidence(stop, &self.readings, &doubts, path),
             Some(_) => Confidence::Low,
         };
-        let samples = self.windows.iter().copied().map(Sample::from).collect();
+        let samples = windows(&self.readings).into_iter().map(Sample::from).collect();
         let about = &self.connections[0];
         Ok(Throughput {
             bytes,
@@ -241,13 +244,13 @@ impl Running {
             receipts.append(&mut ended.receipts);
             *fault = ended.fault.take().or(fault.take());
         }
-        let own = second_half(&self.windows)?;
-        let last = *self.windows.last()?;
+        let own = second_half(&self.readings)?;
+        let last = *self.readings.last()?;
         let Some(arrival) = Arrival::of(&receipts).filter(|_| all) else {
             doubts.insert(Doubt::Unconfirmed);
             return Some((last.bytes, last.at, own));
         };
-        if !arrival.agrees(sent, began.elapsed(), &self.windows) {
+        if !arrival.agrees(sent, began.elapsed(), &self.readings) {
             doubts.insert(Doubt::Disagreement);
         }
         Some((arrival.bytes, arrival.span, arrival.rate()?))

@@ -175,14 +175,17 @@ impl Bench {
         Ok(())
     }
 
-    /// A hundred peers at once: two hosts with fifty addresses each, at the end of one link.
+    /// A hundred peers at once: ten hosts with ten addresses each, at the end of one link. A host answers one address so
+    /// often and no more, so one could not stand for all.
     fn many(&self) -> Result<Piece> {
         const PEERS: usize = 100;
+        const HOSTS: usize = 10;
         let link = &links::ALL[0];
         let made = link.make(0)?;
         made.many_addresses()?;
         let (near, far) = (made.near(), made.far());
-        let hosts = [self.gx.host(&far, "0.0.0.0", "host")?, self.gx.host(&far, "0.0.0.0", "other")?];
+        let hosts = (0..HOSTS).map(|number| self.gx.host(&far, "0.0.0.0", &format!("host-{number}")));
+        let hosts = hosts.collect::<Result<Vec<_>>>()?;
         let pinged = (0..self.pairs).map(|_| ping(&near)).collect::<Result<Sample>>()?.median();
         let targets = (0..PEERS).map(|number| {
             let target = &hosts[number % hosts.len()].target;
@@ -282,7 +285,8 @@ fn judge(
         (Goal::Close, Mode::Quick) => (Band::within(0.10), 1.7),
         (Goal::Far, _) => (Band::at_least(0.85), 4.0),
         (Goal::Lossy, _) => (Band::within(0.30), 8.0),
-        (Goal::Queue, _) => (Band::within(0.05), 8.0),
+        // Behind a full queue what waits for a lost packet comes all at once, so any second of it is an accident.
+        (Goal::Queue, _) => (Band::within(0.15), 8.0),
     };
     piece.ratio(&what, way.name(), &pairs, band);
     let took = median(told, |told| number(told, "duration_ms") / 1e3);

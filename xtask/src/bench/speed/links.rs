@@ -27,6 +27,8 @@ pub(crate) struct Link {
     pub(crate) loss: f64,
     /// Large where this program could not carry so many small packets.
     pub(crate) mtu: u16,
+    /// How both ends send (tcp(7)), where it is not to be as the system has it.
+    pub(crate) congestion: Option<&'static str>,
     pub(crate) goal: Goal,
 }
 
@@ -44,7 +46,8 @@ pub(crate) enum Goal {
 }
 
 const fn link(name: &'static str, mbit: [f64; 2], rtt_ms: f64, goal: Goal) -> Link {
-    Link { name, down_mbit: mbit[0], up_mbit: mbit[1], rtt_ms, queue_ms: 60, loss: 0.0, mtu: 1_500, goal }
+    let [down_mbit, up_mbit] = mbit;
+    Link { name, down_mbit, up_mbit, rtt_ms, queue_ms: 60, loss: 0.0, mtu: 1_500, congestion: None, goal }
 }
 
 /// The links there are.
@@ -54,7 +57,13 @@ pub(crate) const ALL: [Link; 6] = [
     Link { mtu: 9_000, ..link("1 Gbit/s, 5 ms", [1_000.0, 1_000.0], 5.0, Goal::Close) },
     Link { mtu: 9_000, ..link("1 Gbit/s, 50 ms", [1_000.0, 1_000.0], 50.0, Goal::Far) },
     Link { loss: 0.01, ..link("10 Mbit/s, 20 ms, 1 % lost", [10.0, 10.0], 20.0, Goal::Lossy) },
-    Link { queue_ms: 300, ..link("20 Mbit/s, 10 ms, queue of 300 ms", [20.0, 20.0], 10.0, Goal::Queue) },
+    // Whoever takes a loss for a full queue fills what queue there is, as most machines do. BBR does not. A namespace may
+    // always have Reno, and others where the machine allows them.
+    Link {
+        queue_ms: 300,
+        congestion: Some("reno"),
+        ..link("20 Mbit/s, 10 ms, queue of 300 ms, Reno", [20.0, 20.0], 10.0, Goal::Queue)
+    },
 ];
 
 /// Where a program runs.
@@ -126,6 +135,9 @@ impl Link {
         for name in &names {
             ip(&["netns", "add", name])?;
             ip(&["-n", name, "link", "set", "lo", "up"])?;
+            if let Some(congestion) = self.congestion {
+                sends_with(name, congestion)?;
+            }
         }
         let itself = std::env::current_exe().doing("the program itself")?;
         let mut wire = shell::as_root(itself);
@@ -143,6 +155,13 @@ impl Link {
         made.wire = Some(wire);
         Ok(made)
     }
+}
+
+/// Has what is in a namespace send with this congestion control.
+fn sends_with(namespace: &str, congestion: &str) -> Result<()> {
+    let write = format!("echo {congestion} > /proc/sys/net/ipv4/tcp_congestion_control");
+    let place = Place::Namespace(namespace.to_owned());
+    shell::read(place.command(Path::new("sh")).args(["-c", &write])).map(drop)
 }
 
 fn ip(arguments: &[&str]) -> Result<()> {
