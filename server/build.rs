@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn main() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the server is in the workspace");
+    // As it is now, not when this was compiled: a checkout may have been moved since, with what was built.
+    let folder = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo names the package's folder"));
+    let root = folder.parent().expect("the server is in the workspace");
     for input in ["guest/src", "guest/Cargo.toml", "core/src/guest.rs", "core/src/secret.rs", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }

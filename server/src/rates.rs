@@ -121,6 +121,11 @@ impl<K: Hash + Eq> Limiter<K> {
         }
         self.buckets.entry(key).or_insert(Bucket::full(now)).reserve(self.rate, patience, now)
     }
+
+    /// Gives a caller back a token that they have reserved and will not use.
+    pub(crate) fn give_back(&mut self, key: &K) {
+        self.buckets.get_mut(key).unwrap_or(&mut self.shared).give_back(self.rate);
+    }
 }
 
 /// Where strangers come from: an address, or a network of 64 bits of IPv6, as one subscriber has.

@@ -15,8 +15,9 @@ use tokio::sync::Notify;
 
 use super::handshakes::Handshakes;
 
-/// How long a handshake is put off at most, where an address begins too many.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a handshake is put off at most, where an address begins too many. Less than clients wait for a connection (3 s):
+/// the turns of those who have left would be lost, and with a crowd nobody's would come in time.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How many connections there may be at a time.
 #[derive(Debug, Clone, Copy)]
@@ -106,6 +107,20 @@ pub(crate) struct Busy {
     id: u64,
 }
 
+/// A turn that is waited for. Whoever stops waiting gives it back.
+struct Turn<'a> {
+    handshakes: &'a Handshakes,
+    of: Option<Group>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Some(from) = self.of {
+            self.handshakes.give_back(from);
+        }
+    }
+}
+
 impl Crowd {
     pub(crate) fn new(places: Places) -> Arc<Self> {
         Arc::new(Self { places, handshakes: Handshakes::new(Instant::now()), state: Mutex::default() })
@@ -129,7 +144,9 @@ impl Crowd {
     pub(crate) async fn turn(&self, from: Group) -> Result<(), Full> {
         let wait = self.handshakes.turn(from, PATIENCE, Instant::now()).ok_or(Full)?;
         if !wait.is_zero() {
+            let mut turn = Turn { handshakes: &self.handshakes, of: Some(from) };
             tokio::time::sleep(wait).await;
+            turn.of = None;
         }
         Ok(())
     }
@@ -288,6 +305,15 @@ mod tests {
         assert_eq!(crowd.len(), 4);
         drop(second); // its place is somebody else's already
         assert_eq!(crowd.len(), 4);
+    }
+
+    #[tokio::test]
+    async fn a_crowd_that_does_not_wait_takes_nobodys_turn() {
+        let crowd = Crowd::new(PLACES);
+        while crowd.turn(at(1)).now_or_never() == Some(Ok(())) {}
+        for _ in 0..1_000 {
+            assert_eq!(crowd.turn(at(1)).now_or_never(), None, "it would be this one's turn soon");
+        }
     }
 
     #[test]

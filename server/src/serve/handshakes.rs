@@ -52,6 +52,15 @@ impl Handshakes {
         wait.ok()
     }
 
+    /// Gives back a turn that nobody has waited for.
+    pub(super) fn give_back(&self, from: Group) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match state.known.get_mut(&from) {
+            Some(known) => known.bucket.give_back(rate()),
+            None => state.strangers.give_back(&from),
+        }
+    }
+
     /// Says that whoever was there is somebody the host knows.
     pub(super) fn known(&self, from: Group, now: Instant) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -90,6 +99,13 @@ mod tests {
         assert_eq!(turn(at(2), now), Some(Duration::ZERO), "another address does not");
         let more = (0..10_000).map_while(|_| turn(at(1), now)).count();
         assert_eq!(more, 320 - 2, "and who would wait for too long is turned away");
+        assert_eq!(turn(at(1), now), None);
+        handshakes.give_back(at(1));
+        assert_eq!(
+            turn(at(1), now),
+            Some(Duration::from_secs(10)),
+            "the turn of one who has left is another's"
+        );
     }
 
     #[test]
