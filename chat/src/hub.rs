@@ -31,6 +31,7 @@ mod rate;
 mod session;
 #[cfg(test)]
 mod tests;
+mod trouble;
 mod writer;
 
 pub use accounts::{AccountError, AccountInfo, AccountRequest};
@@ -39,6 +40,7 @@ pub use session::{Flow, Session};
 use conn::Conn;
 use door::Door;
 use rate::Bucket;
+use trouble::Trouble;
 use writer::Job;
 
 /// Messages that wait to be stored.
@@ -84,6 +86,7 @@ pub struct Hub {
     account_changes: AtomicU64,
     /// Somebody is gone.
     gone: Notify,
+    troubles: Troubles,
     figures: Figures,
 }
 
@@ -102,6 +105,17 @@ struct Room {
     /// Up to which message a group's were sent.
     sent: HashMap<GroupId, Seq>,
     presence: presence::Presence,
+}
+
+/// What the store cannot do at this moment.
+#[derive(Debug, Default)]
+struct Troubles {
+    storing: Trouble,
+    marking: Trouble,
+    keeping_tokens: Trouble,
+    expiring: Trouble,
+    reading: Trouble,
+    searching: Trouble,
 }
 
 /// What the hub has done so far.
@@ -154,6 +168,7 @@ impl Hub {
             stopping: AtomicBool::new(false),
             account_changes: AtomicU64::new(0),
             gone: Notify::new(),
+            troubles: Troubles::default(),
             figures: Figures::default(),
         });
         writer::start(&hub, queue);

@@ -105,6 +105,18 @@ fn is_word(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
 }
 
+impl Cid {
+    /// Makes one of a time in milliseconds since 1970 and what no other message of that moment has. Those of one moment are
+    /// beside each other in the server's index, whoever sent them.
+    ///
+    /// # Errors
+    /// [`ParseIdError`] where `rest` has more than 52 characters, or others than a name may have.
+    pub fn of(now_ms: u64, rest: &str) -> Result<Self, ParseIdError> {
+        const BITS: u64 = (1 << 44) - 1; // until 2527
+        format!("{:011x}-{rest}", now_ms & BITS).parse()
+    }
+}
+
 /// The number of a message in its group, from 1, without gaps; 0 stands before the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(try_from = "u64", into = "u64")]
@@ -208,6 +220,14 @@ impl fmt::Display for ChainHash {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_is_called_after_its_time_whatever_the_clock_says() {
+        let of = |ms| Cid::of(ms, &format!("{}-{}", "f".repeat(30), u64::MAX)).unwrap();
+        assert!(of(1_795_366_588_902) < of(1_795_366_588_903) && of(0) < of(1));
+        assert_eq!(of(u64::MAX).as_str().len(), 11 + 1 + 30 + 1 + 20);
+        assert!(Cid::of(0, &"x".repeat(53)).is_err() && Cid::of(0, "a b").is_err());
+    }
 
     #[test]
     fn names_are_checked_at_the_edge() {

@@ -123,6 +123,8 @@ impl Server {
         tracing::info!(node = %node.id(), "serving");
         let tls = matches!(door, Door::Tls { .. });
         let listening = listener.local_addr().ok().filter(|_| tls);
+        // Before anybody comes in: who left while no server ran is out. What fails is told, and tried again beside it.
+        let _ = node.settle_chat().await;
         let mut background = background(&node, listening);
         let (close, closing) = watch::channel(false);
         let state = routes::State::new(node.clone(), closing.clone());
@@ -165,7 +167,7 @@ fn background(node: &Arc<Node>, listening: Option<SocketAddr>) -> JoinSet<()> {
     tasks.spawn(async move { watched.watch_members().await });
     tasks.spawn(async move { kept.keep_members().await });
     let talking = node.clone();
-    tasks.spawn(async move { talking.dismiss_from_chat().await });
+    tasks.spawn(async move { talking.keep_chat().await });
     tasks.spawn(node.clone().keep_peers(listening));
     tasks
 }

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Host, Surroundings, eventually, root, run, signal, unique};
 
+mod away;
+mod typing;
+
 /// A host with the army's chat.
 pub(crate) fn headquarters() -> (Surroundings, Host) {
     let policy = root().join("examples/chat/army.toml");

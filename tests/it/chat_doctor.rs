@@ -4,18 +4,12 @@
 use serde_json::Value;
 
 use crate::chat::{headquarters, recruit};
+use crate::doctor::examined_by;
 use crate::support::{Surroundings, eventually, signal};
 
 /// Returns what was found of each, and the exit code.
 fn examined(here: &Surroundings, args: &[&str]) -> (Vec<Value>, i32) {
-    let run = here.gx(&[&["--json", "chat", "doctor"], args].concat());
-    let told: Value = serde_json::from_str(&run.stdout).unwrap_or_else(|_| panic!("{run:?}"));
-    let checks = told["checks"].as_array().expect("a list").clone();
-    for check in &checks {
-        let has_hint = check["hints"][0].as_str().is_some_and(|hint| !hint.is_empty());
-        assert!(check["verdict"] == "ok" || has_hint, "no fix is told: {check}");
-    }
-    (checks, run.code)
+    examined_by(here, &[&["chat", "doctor"], args].concat())
 }
 
 #[track_caller]

@@ -21,6 +21,8 @@ use crate::support::{Surroundings, eventually};
 
 mod crowd;
 mod cuts;
+mod full;
+mod slow;
 
 /// Everybody of one group, of whom each may send as much as they can.
 const POLICY: &str = r#"

@@ -6,18 +6,17 @@ use std::process::Command;
 use crate::private_docker::PrivateDocker;
 use crate::support::{IMAGE, Run, Surroundings, run, unique};
 
-/// A disk in a file, with btrfs on it.
-struct Disk(PathBuf);
+/// A disk in a file, with a file system on it; unmounted when dropped.
+pub(crate) struct Disk(PathBuf);
 
 impl Disk {
-    fn new(folder: &Path) -> Self {
-        let (file, at) = (folder.join("disk"), folder.join("data"));
-        let disk = std::fs::File::create(&file).expect("a file can be made");
-        disk.set_len(2 << 30).expect("a file may have holes");
-        std::fs::create_dir(&at).expect("a folder can be made");
-        ok("mkfs.btrfs", &["--quiet".as_ref(), file.as_ref()]);
+    /// Makes one of so many bytes in a file, and mounts it at a folder that is there.
+    pub(crate) fn new(file_system: &str, bytes: u64, file: &Path, at: &Path) -> Self {
+        let disk = std::fs::File::create(file).expect("a file can be made");
+        disk.set_len(bytes).expect("a file may have holes");
+        ok(&format!("mkfs.{file_system}"), &["-q".as_ref(), file.as_ref()]);
         ok("mount", &["-o".as_ref(), "loop".as_ref(), file.as_ref(), at.as_ref()]);
-        Self(at)
+        Self(at.to_owned())
     }
 }
 
@@ -40,7 +39,9 @@ fn ok(program: &str, args: &[&std::ffi::OsStr]) {
 #[test]
 fn what_a_container_writes_is_bounded_and_so_is_what_a_member_has() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let disk = Disk::new(folder.path());
+    let (file, at) = (folder.path().join("disk"), folder.path().join("data"));
+    std::fs::create_dir(&at).expect("a folder can be made");
+    let disk = Disk::new("btrfs", 2 << 30, &file, &at);
     let docker = PrivateDocker::start_on(folder, &disk.0, &["--storage-driver=btrfs"]);
     let limits = "[server.limits]\ndisk = \"128MiB\"\n[server.member]\ndisk = \"192MiB\"\n";
     let there =

@@ -12,7 +12,12 @@ use crate::support::Surroundings;
 
 /// Returns what was found of each, and the exit code.
 fn examined(here: &Surroundings) -> (Vec<Value>, i32) {
-    let run = here.gx(&["--json", "doctor"]);
+    examined_by(here, &["doctor"])
+}
+
+/// Returns what a command of that kind found of each, and its exit code. Each fault has its fix.
+pub(crate) fn examined_by(here: &Surroundings, args: &[&str]) -> (Vec<Value>, i32) {
+    let run = here.gx(&[&["--json"], args].concat());
     let told: Value = serde_json::from_str(&run.stdout).unwrap_or_else(|_| panic!("{run:?}"));
     let checks = told["checks"].as_array().expect("a list").clone();
     for check in &checks {

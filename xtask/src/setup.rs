@@ -110,6 +110,7 @@ pub(crate) const CHAT: &[Need] = &[
         why: "passes messages on as fast as it can",
     },
     Need { found_as: &["ngircd"], packages: &["ngircd"], why: "is a chat that keeps nothing" },
+    Need { found_as: &["strace"], packages: &["strace"], why: "has a disk take longer to sync" },
 ];
 
 /// What looks at a desktop as its users do.

@@ -88,6 +88,8 @@ pub struct Talk {
     sent: BTreeMap<GroupId, Cid>,
     /// Until when a group is left alone.
     hold: BTreeMap<GroupId, u64>,
+    /// Groups of which it was told that the server cannot store a line now.
+    stuck: BTreeSet<GroupId>,
     pinged: u64,
 }
 
@@ -130,6 +132,7 @@ impl Talk {
             cids: (run.to_owned(), 0),
             sent: BTreeMap::new(),
             hold: BTreeMap::new(),
+            stuck: BTreeSet::new(),
             pinged: 0,
         }
     }
@@ -347,8 +350,7 @@ impl Talk {
     /// [`WeekError`].
     pub fn queue(&mut self, group: &GroupId, text: &str, now: u64) -> Result<(Cid, Vec<Effect>), WeekError> {
         self.cids.1 += 1;
-        let cid: Cid =
-            format!("{}-{}", self.cids.0, self.cids.1).parse().expect("letters and digits are a cid");
+        let cid = Cid::of(now, &format!("{}-{}", self.cids.0, self.cids.1)).expect("it is short");
         self.week.queue(&Waiting { cid: cid.clone(), group: group.clone(), text: text.to_owned() })?;
         Ok((cid, self.pump(now)?))
     }

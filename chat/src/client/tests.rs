@@ -406,6 +406,17 @@ fn a_refused_line_is_told_and_a_delayed_one_goes_later() {
     let frames = army.people[0].do_all(effects);
     army.send(0, frames);
     assert_eq!(army.people[0].lines(), ["Navy1 (me): later", "Navy1 (me): after it"]);
+    // What the server cannot do now is said once, and not again for each try.
+    army.server.refuse_next = Some(NackCode::Unavailable);
+    army.types(0, "kept");
+    assert_eq!(army.people[0].lines(), ["! not yet sent to navy: no; the line waits"]);
+    for (tick, told) in [(3_000, vec![]), (6_000, vec!["Navy1 (me): kept"])] {
+        army.server.refuse_next = told.is_empty().then_some(NackCode::Unavailable);
+        let effects = army.people[0].talk.tick(NOW + tick).unwrap();
+        let frames = army.people[0].do_all(effects);
+        army.send(0, frames);
+        assert_eq!(army.people[0].lines(), told);
+    }
     army.types(0, &"x".repeat(4_097));
     assert_eq!(army.people[0].lines(), ["! not sent: it has 4097 bytes, and 4096 are the most"]);
 }

@@ -154,6 +154,36 @@ impl Hub {
         users.iter().for_each(|user| self.cut_user(user));
         Ok(())
     }
+
+    /// Gives accounts the key that stands for theirs now, where it is another. Whoever is there by the old one is cut off.
+    ///
+    /// # Errors
+    /// [`AccountError::Store`], [`AccountError::Unavailable`].
+    pub async fn renew_keys(
+        self: &Arc<Self>,
+        current: impl Fn(NodeId) -> NodeId + Send + 'static,
+    ) -> Result<Vec<UserName>, AccountError> {
+        let store = self.store.clone();
+        let renewed = blocking(move || {
+            let mut renewed = Vec::new();
+            for account in store.accounts()? {
+                let Some((old, new)) = account.node.map(|node| (node, current(node))) else { continue };
+                if new != old {
+                    store.put_account(&Account { node: Some(new), ..account.clone() })?;
+                    renewed.push((account.user, old));
+                }
+            }
+            Ok::<_, StoreError>(renewed)
+        });
+        let renewed = renewed.await.ok_or(AccountError::Unavailable)??;
+        if !renewed.is_empty() {
+            self.account_changes.fetch_add(1, Ordering::SeqCst);
+            self.cut(|conn| {
+                renewed.iter().any(|(user, old)| conn.user() == user || conn.node() == Some(*old))
+            });
+        }
+        Ok(renewed.into_iter().map(|(user, _)| user).collect())
+    }
 }
 
 /// Makes up a password: four groups of five letters.

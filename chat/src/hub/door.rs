@@ -207,7 +207,7 @@ impl Hub {
         let token = match &hello.auth {
             // The key is there the next time too.
             Auth::Token { .. } | Auth::Key {} => None,
-            Auth::Password { .. } => Some(self.new_token(&signed).await?),
+            Auth::Password { .. } => self.new_token(&signed).await?,
         };
         Ok((signed, token))
     }
@@ -229,14 +229,21 @@ impl Hub {
         self.door.hashing(check).await.ok_or_else(busy)
     }
 
-    async fn new_token(&self, signed: &Signed) -> Result<String, Refusal> {
+    /// Returns a token; none where it cannot be kept, as without room: who has proved themselves gets in all the same.
+    async fn new_token(&self, signed: &Signed) -> Result<Option<String>, Refusal> {
         let token = secret(32).map(|bytes| URL_SAFE_NO_PAD.encode(bytes));
         let token = token.ok_or(Refusal::later("the server has no randomness", 1_000))?;
         let (store, hash, ends) = (self.store.clone(), hash_of(&token), self.now().saturating_add(TOKEN_MS));
         let Signed { user, device, .. } = signed.clone();
         let kept = blocking(move || store.put_token(&hash, &user, &device, ends)).await;
-        kept.ok_or(Refusal::later("the server ends", 1_000))??;
-        Ok(token)
+        if let Err(error) = kept.ok_or(Refusal::later("the server ends", 1_000))? {
+            if self.troubles.keeping_tokens.failed(&error.to_string(), Instant::now()) {
+                tracing::warn!(%error, "who signs in gets no token");
+            }
+            return Ok(None);
+        }
+        self.troubles.keeping_tokens.worked(Instant::now());
+        Ok(Some(token))
     }
 }
 

@@ -17,6 +17,9 @@ const JUMP: Duration = Duration::from_secs(90);
 /// How long nothing is deleted after the clock has jumped: somebody may put it right.
 const HOLD: Duration = Duration::from_secs(24 * 3_600);
 
+/// Devices whose places are kept while they cannot be written down.
+const MAX_MARKS: usize = 10_000;
+
 /// How far devices are, until it is written down.
 pub(super) type Marks = HashMap<(UserName, DeviceId, GroupId), (Seq, Seq)>;
 
@@ -89,9 +92,17 @@ impl Hub {
         if marks.is_empty() {
             return;
         }
-        if let Err(error) = self.store.mark(&marks) {
-            // Whoever is further on says so again.
-            tracing::warn!(%error, "how far devices are cannot be written down");
+        match self.store.mark(&marks) {
+            Ok(()) => drop(self.troubles.marking.worked(Instant::now())),
+            Err(error) => {
+                if self.troubles.marking.failed(&error.to_string(), Instant::now()) {
+                    tracing::warn!(%error, "how far devices are cannot be written down");
+                }
+                // To try again; beyond the bound whoever is further on says so again.
+                for Mark { user, device, group, got, read } in marks.into_iter().take(MAX_MARKS) {
+                    self.note(&user, &device, group, got, read);
+                }
+            }
         }
     }
 
@@ -104,9 +115,17 @@ impl Hub {
     fn expire(self: &Arc<Self>) {
         let oldest = self.oldest(&self.policy());
         match self.store.expire(oldest) {
-            Ok(0) => {}
-            Ok(deleted) => tracing::info!(deleted, "messages were too old"),
-            Err(error) => tracing::warn!(%error, "what is too old cannot be deleted"),
+            Ok(deleted) => {
+                self.troubles.expiring.worked(Instant::now());
+                if deleted > 0 {
+                    tracing::info!(deleted, "messages were too old");
+                }
+            }
+            Err(error) => {
+                if self.troubles.expiring.failed(&error.to_string(), Instant::now()) {
+                    tracing::warn!(%error, "what is too old cannot be deleted");
+                }
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ use super::conn::Conn;
 use super::door::blocking;
 use super::enter::Entry;
 use super::rate::Bucket;
+use super::trouble::Trouble;
 use super::writer::Job;
 use super::{Hub, Peer, Signed, count, random_in};
 use crate::frames::{
@@ -286,7 +287,7 @@ impl Session {
         let (store, read, oldest) = (self.hub.store.clone(), group.clone(), self.hub.oldest(&policy));
         let limit = limit.clamp(1, MAX_PAGE);
         let page = blocking(move || store.read(&read, range, limit, oldest)).await;
-        let page = unless_failed(id, page)?;
+        let page = unless_failed(&self.hub.troubles.reading, id, page)?;
         // The right may have gone meanwhile.
         let policy = self.hub.gate();
         if !may(&policy) {
@@ -317,7 +318,7 @@ impl Session {
         let (store, oldest) = (self.hub.store.clone(), self.hub.oldest(&policy));
         let limit = limit.clamp(1, MAX_PAGE);
         let found = blocking(move || store.search(&query, &groups, limit, oldest)).await;
-        let found = unless_failed(id, found)?;
+        let found = unless_failed(&self.hub.troubles.searching, id, found)?;
         let policy = self.hub.gate();
         let seen = found.hits.into_iter().filter(|hit| may(&policy, hit.g.as_str()));
         self.conn.tell(&ServerFrame::Hits { id, m: seen.collect(), more: found.more });
@@ -394,15 +395,24 @@ impl Drop for Session {
     }
 }
 
-fn unless_failed<T>(id: u64, done: Option<Result<T, StoreError>>) -> Result<T, NotGiven> {
-    match done {
-        Some(Ok(value)) => Ok(value),
-        Some(Err(error)) => {
-            tracing::error!(%error, "the chat cannot read what it has stored");
-            Err(NotGiven { id, code: ErrorCode::Unavailable, msg: "the server cannot look it up now" })
+fn unless_failed<T>(trouble: &Trouble, id: u64, done: Option<Result<T, StoreError>>) -> Result<T, NotGiven> {
+    let error = match done {
+        Some(Ok(value)) => {
+            trouble.worked(Instant::now());
+            return Ok(value);
         }
-        None => Err(NotGiven { id, code: ErrorCode::Unavailable, msg: "the server ends" }),
+        Some(Err(error)) => error,
+        None => return Err(NotGiven { id, code: ErrorCode::Unavailable, msg: "the server ends" }),
+    };
+    if trouble.failed(&error.to_string(), Instant::now()) {
+        tracing::error!(%error, hint = error.hint(), "the chat cannot read what it has stored");
     }
+    let msg = match error {
+        // The words of what was said last are not in the index yet.
+        StoreError::Full { .. } => "the server has no room left to look it up",
+        _ => "the server cannot look it up now",
+    };
+    Err(NotGiven { id, code: ErrorCode::Unavailable, msg })
 }
 
 fn ms(span: Duration) -> u64 {

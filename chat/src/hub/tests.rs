@@ -703,6 +703,22 @@ async fn a_node_that_is_dismissed_is_out_at_once_and_others_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_stands_for_another_is_the_accounts_and_the_old_one_is_out() {
+    let chat = Chat::new().await;
+    let army = chat.client("Army1").await;
+    let new = NodeId::from_bytes([2; 32]);
+    let renewed = chat.hub.renew_keys(move |key| if key == node() { new } else { key }).await.unwrap();
+    assert_eq!(renewed.len(), 6);
+    army.until(|f| matches!(f, ServerFrame::Closing { why: WhyClosing::Removed, .. })).await;
+    assert_eq!(army.next().await, None);
+    for (key, expected) in [(new, Flow::Go), (node(), Flow::End)] {
+        let mut client = Client::new(chat.hub.connect(Peer { node: Some(key), from: None }));
+        assert_eq!(client.say(hello("Army1", &[])).await, expected);
+    }
+    assert!(chat.hub.renew_keys(|key| key).await.unwrap().is_empty(), "and nobody is cut off for nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_who_is_renamed_is_out_and_the_new_name_is_nobody_yet() {
     let chat = Chat::new().await;
     let (mut general, mut army) = (chat.client("ArmyGeneral").await, chat.client("Army1").await);

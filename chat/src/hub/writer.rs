@@ -2,9 +2,11 @@
 //! for the disk more comes together for the next time.
 
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::trouble::Past;
 use super::{Conn, Hub, count, random_in};
 use crate::frames::{NackCode, ServerFrame};
 use crate::id::Cid;
@@ -72,13 +74,16 @@ fn store(hub: &Hub, batch: Vec<(NewMessage, Arc<Conn>)>) {
     }
     match stored {
         Ok(outcomes) => {
+            if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Stored { .. })) {
+                tell_that_it_works(hub);
+            }
             for ((message, conn), outcome) in messages.into_iter().zip(conns).zip(outcomes) {
                 answer(hub, message, &conn, outcome);
             }
         }
         Err(error) => {
             count(&hub.figures.failures, 1);
-            tell(&error, messages.len());
+            tell(hub, &error, messages.len());
             for (message, conn) in messages.iter().zip(conns) {
                 let told = match &error {
                     StoreError::Full { .. } => "the server has no room left; try again later",
@@ -91,11 +96,20 @@ fn store(hub: &Hub, batch: Vec<(NewMessage, Arc<Conn>)>) {
     }
 }
 
-fn tell(error: &StoreError, messages: usize) {
+fn tell(hub: &Hub, error: &StoreError, messages: usize) {
     use std::error::Error;
+    if !hub.troubles.storing.failed(&error.to_string(), Instant::now()) {
+        return;
+    }
     let source = error.source().map(ToString::to_string).unwrap_or_default();
     let hint = error.hint().unwrap_or_default();
     tracing::error!(%error, source, hint, messages, "the chat cannot store");
+}
+
+fn tell_that_it_works(hub: &Hub) {
+    if let Some(Past { lasted, failures }) = hub.troubles.storing.worked(Instant::now()) {
+        tracing::info!(after_s = lasted.as_secs(), failures, "the chat stores again");
+    }
 }
 
 fn answer(hub: &Hub, message: NewMessage, conn: &Conn, outcome: Outcome) {

@@ -176,6 +176,7 @@ pub(super) fn of(path: &Path) -> impl Fn(rusqlite::Error) -> StoreError {
         let path = path.display().to_string();
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => StoreError::Full { path },
+            _ if is_growth(&error) => StoreError::Full { path },
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Locked { path },
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 StoreError::Damaged { path, what: error.to_string() }
@@ -183,4 +184,9 @@ pub(super) fn of(path: &Path) -> impl Fn(rusqlite::Error) -> StoreError {
             _ => StoreError::Failed { path, source: Box::new(error) },
         }
     }
+}
+
+/// Returns whether what all connections share could not grow: SQLite does not say why, and it is always for want of room.
+fn is_growth(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE)
 }

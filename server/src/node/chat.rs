@@ -7,11 +7,12 @@ use std::time::Duration;
 use gx_chat::UserName;
 use gx_chat::hub::{AccountInfo, AccountRequest, Hub, Peer};
 use gx_chat::policy::Policy;
-use gx_core::NodeId;
 use gx_core::api::{ChatStarted, ChatStopped, ChatUser, ChatUserRequest, ChatUsers};
 
 use super::{Caller, Node, Verb, authorize};
 use crate::error::{ChatError, Result};
+
+mod members;
 
 /// How long connections may take for what is still theirs at the end.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -21,11 +22,13 @@ const DRAIN: Duration = Duration::from_secs(10);
 pub(super) struct Chat {
     policy: Option<PathBuf>,
     hub: Mutex<Option<Arc<Hub>>>,
+    /// Held by whoever brings it in line with the list of members.
+    settling: tokio::sync::Mutex<()>,
 }
 
 impl Chat {
     pub(super) fn new(policy: Option<PathBuf>) -> Self {
-        Self { policy, hub: Mutex::default() }
+        Self { policy, hub: Mutex::default(), settling: tokio::sync::Mutex::default() }
     }
 
     fn hub(&self) -> Option<Arc<Hub>> {
@@ -145,30 +148,10 @@ impl Node {
         let started = self.chat.hub().is_none();
         if started {
             self.open_chat()?;
+            self.settle_chat().await?;
         }
         self.administered(caller)?;
         Ok(ChatStarted { started })
-    }
-
-    /// Ends for ever the chat of those who are members no longer, at once.
-    pub(crate) async fn dismiss_from_chat(&self) {
-        let mut changes = self.members.changes();
-        let mut known = self.members.ids().unwrap_or_default();
-        while changes.changed().await.is_ok() {
-            // A list that cannot be read says of nobody that they are gone.
-            let Some(now) = self.members.ids() else { continue };
-            // Who has another key now is still the same member.
-            let is_gone = |node: &NodeId| !now.contains(&self.members.current(*node));
-            let gone: Vec<NodeId> = known.difference(&now).copied().filter(is_gone).collect();
-            known = now;
-            let Some(hub) = self.chat.hub() else { continue };
-            for node in gone {
-                match hub.dismiss(node).await {
-                    Ok(()) => tracing::info!(member = %node, "let in no more to the chat"),
-                    Err(error) => tracing::error!(member = %node, %error, "cannot be kept out of the chat"),
-                }
-            }
-        }
     }
 
     /// Ends the chat in good order, if there is one.

@@ -1,5 +1,8 @@
 //! A crowd: everybody gets everything, and what a connection takes stays small.
 
+use std::future::pending;
+use std::time::Duration;
+
 use gx_chat::Seq;
 use gx_chat::frames::{ClientFrame, Message, ServerFrame};
 use gx_client::{ChatSocket, Client};
@@ -7,7 +10,7 @@ use gx_core::NodeId;
 use gx_identity::NodeKey;
 use tokio::task::JoinSet;
 
-use super::{CLIENTS, WRITERS, accounts, catch_up, next, number, sign_in, surroundings};
+use super::{AGAIN, CLIENTS, WRITERS, accounts, catch_up, history, next, number, sign_in, surroundings};
 use crate::support::{Host, Surroundings};
 
 /// Connections of the crowd of one user, and of one node.
@@ -15,10 +18,12 @@ const OF_ONE: u64 = 25;
 const OF_A_NODE: u64 = 1_000;
 /// What each of 16 of them sends.
 const EACH: u64 = 10;
+/// How long one waits at most before the next try, as `gx chat` does.
+const LONGEST: Duration = Duration::from_secs(5);
 
 /// A host, and the keys of nodes that have a thousand connections each.
 struct Crowd {
-    _there: Surroundings,
+    there: Surroundings,
     host: Host,
     keys: Vec<(tempfile::TempDir, NodeKey)>,
     size: u64,
@@ -37,7 +42,7 @@ impl Crowd {
             let first = number * OF_A_NODE / OF_ONE + 1;
             accounts(&owner, Some(*node), first..first + OF_A_NODE / OF_ONE).await;
         }
-        Self { _there: there, host, keys, size }
+        Self { there, host, keys, size }
     }
 
     /// Returns a client for each connection, with its user and its device.
@@ -110,8 +115,55 @@ async fn a_thousand_connections_miss_nothing() {
     assert!(after < connected + size * 64, "{connected} KiB before the messages, {after} KiB after them");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_who_come_back_at_once_all_get_in_and_miss_nothing() {
+    let mut crowd = Crowd::new().await;
+    let mut sockets = crowd.connect().await;
+    let text =
+        |n: u64| ClientFrame::Send { cid: format!("c{n}"), g: "g".to_owned(), text: format!("text {n}") };
+    sockets[0].send((0..EACH).map(|n| text(n).to_text()).collect()).await.expect("the server is there");
+    let mut acks = 0;
+    while acks < EACH {
+        acks += u64::from(matches!(next(&mut sockets[0]).await, Some(ServerFrame::Ack { .. })));
+    }
+    crowd.host.kill();
+    crowd.host = crowd.there.serve();
+    drop(sockets);
+    let mut back = JoinSet::new();
+    for (client, user, device) in crowd.members() {
+        back.spawn(async move {
+            let mut pause = AGAIN;
+            let mut socket = loop {
+                if let Some((socket, _)) = sign_in(&client, user, &device).await {
+                    break socket;
+                }
+                // There were too many at once: everybody waits longer each time, as `gx chat` does.
+                let _ = tokio::time::timeout(pause, pending::<()>()).await;
+                pause = (pause * 2).min(LONGEST);
+            };
+            let texts = history(&mut socket).await;
+            assert_eq!(texts.len() as u64, EACH);
+            socket
+        });
+    }
+    let mut here = Vec::new();
+    while let Some(socket) = back.join_next().await {
+        here.push(socket.expect("everybody gets in"));
+    }
+    assert_eq!(here.len() as u64, crowd.size);
+    // And it is as before: what is said now comes to the last of them.
+    here[0].send(vec![text(EACH).to_text()]).await.expect("the server is there");
+    let last = here.last_mut().expect("there are some");
+    loop {
+        if let ServerFrame::Msgs { m, .. } = next(last).await.expect("the server is there") {
+            assert_eq!(m[0].text, format!("text {EACH}"));
+            return;
+        }
+    }
+}
+
 /// Returns what a process has in memory, in KiB.
-fn resident_kib(pid: u32) -> u64 {
+pub(super) fn resident_kib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel tells it");
     line.trim().trim_end_matches(" kB").trim().parse().expect("it is a number")

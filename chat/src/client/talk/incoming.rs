@@ -168,6 +168,7 @@ impl Talk {
         if self.sent.get(group) == Some(cid) {
             self.sent.remove(group);
         }
+        self.stuck.remove(group);
         if let Some(room) = self.rooms.get_mut(group) {
             room.last = room.last.max(seq);
         }
@@ -200,7 +201,11 @@ impl Talk {
             }
         }
         if again {
-            return Ok(Vec::new());
+            let stuck =
+                group.filter(|group| code == NackCode::Unavailable && self.stuck.insert(group.clone()));
+            let told =
+                stuck.map(|group| format!("not yet sent to {}: {msg}; the line waits", self.name(&group)));
+            return Ok(told.into_iter().map(wrong).collect());
         }
         let mut effects = Vec::new();
         if let Some(line) = self.week.refused(cid)? {

@@ -22,6 +22,10 @@ use crate::target::LOCAL;
 /// How long the answer to a sign-in may take.
 const SIGN_IN: Duration = Duration::from_secs(30);
 
+/// What lets a machine in without a password.
+const KEY_HINT: &str = "a machine whose key is not known, or is a new one, is let in by whoever runs the chat: `gx chat user add \
+                        USER --node` with what `gx id` prints here";
+
 /// Who talks, for every command of the chat.
 #[derive(Debug, Clone, Default, Args)]
 pub struct AsArgs {
@@ -181,7 +185,8 @@ impl Road {
                 Kind::NotAllowed,
                 format!("the chat asks for the password of {}", self.user),
             )
-            .hint("--password-file FILE names a file with it; --as USER names another user")),
+            .hint("--password-file FILE names a file with it; --as USER names another user")
+            .hint(KEY_HINT)),
         }
     }
 }
@@ -230,6 +235,7 @@ pub(super) fn refused(user: &UserName, why: &str) -> CliError {
     CliError::new(Kind::NotAllowed, format!("the chat does not let {user} in"))
         .cause(why)
         .hint("--as names another user; whoever runs the chat makes accounts with `gx chat user add`")
+        .hint(KEY_HINT)
 }
 
 impl From<WeekError> for CliError {

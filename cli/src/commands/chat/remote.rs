@@ -7,10 +7,10 @@ use gx_chat::client::{Waiting, Week};
 use gx_chat::frames::{
     Auth, ClientFrame, ErrorCode, Hello, NackCode, Rights, RightsIn, ServerFrame, VERSION,
 };
-use gx_chat::{DeviceId, GroupId, Seq, UserName};
+use gx_chat::{Cid, DeviceId, GroupId, Seq, UserName};
 use gx_client::ChatSocket;
 
-use super::link::{AsArgs, Road, fresh, parse};
+use super::link::{AsArgs, Road, fresh, now_ms, parse};
 use crate::commands::Context;
 use crate::error::{CliError, Kind, Result};
 
@@ -18,6 +18,8 @@ use crate::error::{CliError, Kind, Result};
 const ANSWER: Duration = Duration::from_secs(30);
 /// How often a question is asked again that came too soon.
 const MAX_WAITS: u32 = 10;
+/// How often a server may say that it cannot store a line now.
+const MAX_REFUSALS: u32 = 3;
 /// How often a sign of life is asked for.
 const PING: Duration = Duration::from_secs(20);
 
@@ -168,7 +170,8 @@ impl Remote {
 
     /// Puts a text into the outbox, then sends what waits there for the group, in order, until this text is stored.
     pub(super) async fn say(&mut self, group: &GroupId, text: &str) -> Result<Said> {
-        let line = Waiting { cid: fresh().parse()?, group: group.clone(), text: text.to_owned() };
+        let cid = Cid::of(now_ms(), &fresh())?;
+        let line = Waiting { cid, group: group.clone(), text: text.to_owned() };
         self.week.queue(&line)?;
         let kept = |error: CliError| {
             error.hint("the line is kept, and goes with the next `gx chat` or `gx chat send`")
@@ -200,6 +203,7 @@ impl Remote {
 
     /// Sends a line until it is stored or refused for good; both take it out of the outbox.
     async fn deliver(&mut self, line: &Waiting) -> Result<Delivered> {
+        let mut refusals = 0;
         loop {
             let frame = ClientFrame::Send {
                 cid: line.cid.to_string(),
@@ -219,6 +223,12 @@ impl Remote {
                         if !later {
                             self.week.refused(&cid)?;
                             return Ok(Delivered::Refused(not_stored(code, msg)));
+                        }
+                        if code == NackCode::Unavailable {
+                            refusals += 1;
+                            if refusals >= MAX_REFUSALS {
+                                return Err(CliError::failed("the message is not stored yet").cause(msg));
+                            }
                         }
                         break retry_ms.unwrap_or(1_000);
                     }

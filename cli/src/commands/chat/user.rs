@@ -40,7 +40,9 @@ pub struct ListArgs {}
 #[command(
     after_help = "Examples:\n  gx chat user add Navy7                          with a password that is shown once\n  \
                         gx chat user add Navy7 --password-file pw       with the one in the file\n  gx chat user add Navy7 --node \
-                        aaaqeayeaudaocajbifqydiob4ibceqtcqkrmfyydenbwha5dypq"
+                        aaaqeayeaudaocajbifqydiob4ibceqtcqkrmfyydenbwha5dypq\n\nAn account that is there becomes what is said here: a \
+                        machine with a new key is let in again by the same command with its new id. Members of the host who \
+                        change their key by `gx id rotate` keep their account."
 )]
 pub struct AddArgs {
     /// The user, as the policy has it

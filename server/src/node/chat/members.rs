@@ -1,0 +1,85 @@
+//! The chat follows the list of members: who is a member no longer is out, and who has a new key is in with that one. A file
+//! beside the messages says who was one when that was last looked at, so that it is no matter whether a server ran meanwhile.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use gx_core::NodeId;
+
+use crate::error::{ChatError, Result, ServerError};
+use crate::node::Node;
+
+/// How soon what could not be done is tried again.
+const RETRY: Duration = Duration::from_secs(15);
+
+impl Node {
+    /// Follows the list of members for ever.
+    pub(crate) async fn keep_chat(&self) {
+        let mut changes = self.members.changes();
+        let mut told = None;
+        loop {
+            let settled = self.settle_chat().await.map_err(|error| error.to_string()).err();
+            if let Some(error) = settled.as_ref().filter(|_| settled != told) {
+                tracing::error!(error, "the chat cannot follow the list of members; it is tried again");
+            }
+            told = settled;
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(RETRY), if told.is_some() => {}
+            }
+        }
+    }
+
+    /// Lets nobody in any more who was a member and is not, and gives accounts the keys that their members have now.
+    ///
+    /// # Errors
+    /// [`ChatError`], [`ServerError::State`]; what could not be done is done the next time.
+    pub(crate) async fn settle_chat(&self) -> Result<()> {
+        let _one_at_a_time = self.chat.settling.lock().await;
+        // A list that cannot be read says of nobody that they are gone.
+        let (Some(hub), Some(now)) = (self.chat.hub(), self.members.ids()) else { return Ok(()) };
+        let path = self.data.join("chat").join("members");
+        let before = read(&path).map_err(ServerError::state("read", &path))?;
+        let (members, here) = (self.members.clone(), now.clone());
+        let current =
+            move |node| Some(members.current(node)).filter(|new| here.contains(new)).unwrap_or(node);
+        let renew = current.clone();
+        for user in hub.renew_keys(renew).await.map_err(ChatError::from)? {
+            tracing::info!(%user, "an account of the chat has its member's new key");
+        }
+        // Who has another key now is still the same member.
+        for node in before.difference(&now).copied().filter(|node| current(*node) == *node) {
+            hub.dismiss(node).await.map_err(ChatError::from)?;
+            tracing::info!(member = %node, "let in no more to the chat");
+        }
+        if before != now {
+            write(&path, &now).map_err(ServerError::state("write", &path))?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns who was a member; nobody where that was never looked at.
+fn read(path: &Path) -> io::Result<BTreeSet<NodeId>> {
+    match fs::read_to_string(path) {
+        // What is no id is of nobody.
+        Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeSet::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes it beside and renames it, so that after a crash it is the old one or the new one.
+fn write(path: &Path, members: &BTreeSet<NodeId>) -> io::Result<()> {
+    let draft: PathBuf = path.with_extension("new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    members.iter().try_for_each(|node| writeln!(file, "{node}"))?;
+    file.sync_all()?;
+    fs::rename(draft, path)?;
+    // Else the loss of power could bring the old one back, and who left since then would not be missed.
+    File::open(path.parent().expect("a file is in a folder"))?.sync_all()
+}
