@@ -168,20 +168,26 @@ fn rank(sorted: &[f64], percent: usize) -> f64 {
 /// Lets senders wait for each answer, in turn with rows that are committed one by one.
 fn ingest(address: SocketAddr, senders: usize, time: Duration, rounds: usize, file: &Path) -> Result<Value> {
     let mut crowd = Crowd::gather(Dialect::Gx, address, 0, senders)?;
-    let rows = rows::Rows::create(file)?;
-    let (mut chat, mut alone) = (Vec::new(), Vec::new());
+    let (mut same, mut plain) = (
+        rows::Rows::create(&file.with_extension("same.db"), rows::Kind::Same)?,
+        rows::Rows::create(file, rows::Kind::Plain)?,
+    );
+    let mut found = [Vec::new(), Vec::new(), Vec::new()];
     for round in 0..=rounds {
         crowd.keep_alive()?;
         let began = Instant::now();
-        let acked = crowd.ingest(time)? as f64 / began.elapsed().as_secs_f64();
-        let began = Instant::now();
-        let committed = rows.commit_one_by_one(time)? as f64 / began.elapsed().as_secs_f64();
+        let acked = crowd.ingest(time)?;
+        let rates = [
+            acked as f64 / began.elapsed().as_secs_f64(),
+            same.commit_one_by_one(time)? as f64 / time.as_secs_f64(),
+            plain.commit_one_by_one(time)? as f64 / time.as_secs_f64(),
+        ];
         if round > 0 {
-            chat.push(acked);
-            alone.push(committed);
+            found.iter_mut().zip(rates).for_each(|(all, rate)| all.push(rate));
         }
     }
-    Ok(json!({ "gx_per_s": chat, "sqlite_per_s": alone }))
+    let [chat, same, plain] = found;
+    Ok(json!({ "gx_per_s": chat, "same_per_s": same, "plain_per_s": plain }))
 }
 
 fn by_kind(servers: &[Server], found: impl Iterator<Item = Value>) -> Value {
