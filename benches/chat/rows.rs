@@ -21,11 +21,13 @@ impl Kind {
     fn tables(self) -> &'static str {
         match self {
             Self::Same => {
-                "CREATE TABLE grp (name TEXT PRIMARY KEY, last INTEGER NOT NULL, ts INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+                "CREATE TABLE grp (id INTEGER PRIMARY KEY, last INTEGER NOT NULL, ts INTEGER NOT NULL) STRICT;
+                 INSERT INTO grp VALUES (1, 0, 0);
                  CREATE TABLE msg (
-                    grp TEXT NOT NULL, seq INTEGER NOT NULL, ts INTEGER NOT NULL, sender TEXT NOT NULL, cid TEXT NOT NULL,
-                    text TEXT NOT NULL, h BLOB NOT NULL, PRIMARY KEY (grp, seq), UNIQUE (cid, sender)
-                 ) STRICT, WITHOUT ROWID;"
+                    id INTEGER PRIMARY KEY, grp INTEGER NOT NULL, seq INTEGER NOT NULL, ts INTEGER NOT NULL,
+                    sender TEXT NOT NULL, cid TEXT NOT NULL, text TEXT NOT NULL, h BLOB NOT NULL,
+                    UNIQUE (grp, seq), UNIQUE (cid, sender)
+                 ) STRICT;"
             }
             Self::Plain => {
                 "CREATE TABLE msg (seq INTEGER PRIMARY KEY, ts INTEGER NOT NULL, sender TEXT NOT NULL, text TEXT NOT NULL)"
@@ -68,11 +70,10 @@ impl Rows {
             Kind::Same => {
                 let (cid, sender) = (format!("{number:011x}-1"), format!("Writer{}", number % 64 + 1));
                 let commit = self.db.transaction()?;
-                let insert = "INSERT INTO msg (grp, seq, ts, sender, cid, text, h) VALUES ('g', ?1, ?1, ?2, ?3, ?4, zeroblob(32))";
+                let insert = "INSERT INTO msg (grp, seq, ts, sender, cid, text, h) VALUES (1, ?1, ?1, ?2, ?3, ?4, zeroblob(32))";
                 commit.prepare_cached(insert)?.execute((number, sender, cid, text))?;
-                let upsert = "INSERT INTO grp (name, last, ts) VALUES ('g', ?1, ?1)
-                              ON CONFLICT (name) DO UPDATE SET last = ?1, ts = ?1";
-                commit.prepare_cached(upsert)?.execute((number,))?;
+                let update = "UPDATE grp SET last = ?1, ts = ?1 WHERE id = 1";
+                commit.prepare_cached(update)?.execute((number,))?;
                 commit.commit()?;
             }
             Kind::Plain => {

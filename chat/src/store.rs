@@ -219,6 +219,16 @@ pub enum StoreError {
         /// The latest known version.
         known: i64,
     },
+    /// It was made by an older version, and is only looked at.
+    #[error("{path} is of version {found}, and this is version {known}")]
+    Older {
+        /// The database.
+        path: String,
+        /// Its version.
+        found: i64,
+        /// The version it would be brought up to.
+        known: i64,
+    },
     /// Anything else.
     #[error("{path} cannot be used")]
     Failed {
@@ -241,6 +251,7 @@ impl StoreError {
                 Some("restore a backup of it, or move it away to begin anew".to_owned())
             }
             Self::Newer { .. } => Some("use the version of gx that made it, or a later one".to_owned()),
+            Self::Older { .. } => Some("start the server: it brings the database up to date".to_owned()),
             Self::Failed { .. } => None,
         }
     }

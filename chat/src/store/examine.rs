@@ -42,8 +42,8 @@ impl SqliteStore {
         }
         let heads = open::heads(&path, &moment)?;
         let mut examined = Examined { groups: heads.len(), messages: 0 };
-        for (group, head) in heads {
-            examined.messages += read::verify(&moment, &group, head).map_err(of(&path))??;
+        for (group, kept) in heads {
+            examined.messages += read::verify(&moment, &group, kept.head).map_err(of(&path))??;
         }
         Ok(Some(examined))
     }

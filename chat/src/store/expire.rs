@@ -18,37 +18,34 @@ pub(super) fn expire(
     group: &GroupId,
     oldest: u64,
 ) -> rusqlite::Result<Option<(u64, Head)>> {
+    let Some(kept) = writer.heads.get_mut(group) else {
+        return Ok(None);
+    };
     let transaction = writer.db.transaction()?;
-    let Some((last, count)) = delete(&transaction, group, oldest)? else {
+    let Some((last, count)) = delete(&transaction, kept.key, oldest)? else {
         return Ok(None);
     };
     transaction.commit()?;
-    let head = writer.heads.get_mut(group).map(|head| {
-        head.first = last.next();
-        *head
-    });
-    Ok(head.map(|head| (count, head)))
+    kept.head.first = last.next();
+    Ok(Some((count, kept.head)))
 }
 
 /// Returns the last message that was deleted, and how many they were.
-fn delete(db: &Transaction<'_>, group: &GroupId, oldest: u64) -> rusqlite::Result<Option<(Seq, u64)>> {
+fn delete(db: &Transaction<'_>, group: i64, oldest: u64) -> rusqlite::Result<Option<(Seq, u64)>> {
     let mut select = db.prepare_cached(
         "SELECT seq, ts, h FROM (SELECT seq, ts, h FROM msg WHERE grp = ?1 ORDER BY seq LIMIT ?3)
          WHERE ts < ?2 ORDER BY seq DESC LIMIT 1",
     )?;
     let found: Option<(Seq, u64, ChainHash)> = select
-        .query_row((group.as_str(), time(oldest), AT_ONCE), |row| {
-            Ok((seq(row, 0)?, number(row, 1)?, hash(row, 2)?))
-        })
+        .query_row((group, time(oldest), AT_ONCE), |row| Ok((seq(row, 0)?, number(row, 1)?, hash(row, 2)?)))
         .optional()?;
     let Some((last, ts, base)) = found else {
         return Ok(None);
     };
-    let count = db
-        .prepare_cached("DELETE FROM msg WHERE grp = ?1 AND seq <= ?2")?
-        .execute((group.as_str(), as_i64(last)))?;
-    db.prepare_cached("UPDATE grp SET first = ?2, base = ?3, base_ts = ?4 WHERE name = ?1")?.execute((
-        group.as_str(),
+    let count =
+        db.prepare_cached("DELETE FROM msg WHERE grp = ?1 AND seq <= ?2")?.execute((group, as_i64(last)))?;
+    db.prepare_cached("UPDATE grp SET first = ?2, base = ?3, base_ts = ?4 WHERE id = ?1")?.execute((
+        group,
         as_i64(last.next()),
         base.as_bytes(),
         time(ts),

@@ -6,30 +6,35 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, OptionalExtension, Row};
 use rustix::fs::{FlockOperation, flock};
 
-use super::sqlite::of;
+use super::sqlite::{Kept, of};
 use super::{Head, StoreError};
 use crate::id::{ChainHash, GroupId, Seq};
 
 /// How long a program that looks into the database from outside is waited for.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// The version of the tables.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
-const TABLES: &str = "
+const MESSAGES: &str = "
 CREATE TABLE grp (
-    name TEXT PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, ts INTEGER NOT NULL,
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
+    first INTEGER NOT NULL, last INTEGER NOT NULL, ts INTEGER NOT NULL,
     -- the hash of the last message, and of the one before the first
     head BLOB NOT NULL, base BLOB NOT NULL, base_ts INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
+) STRICT;
 CREATE TABLE msg (
-    grp TEXT NOT NULL, seq INTEGER NOT NULL, ts INTEGER NOT NULL, sender TEXT NOT NULL, cid TEXT NOT NULL,
-    text TEXT NOT NULL, h BLOB NOT NULL, PRIMARY KEY (grp, seq),
+    -- In the order in which they were stored, whatever their group: SQLite fills page after page then, and splits none.
+    id INTEGER PRIMARY KEY,
+    grp INTEGER NOT NULL, seq INTEGER NOT NULL, ts INTEGER NOT NULL, sender TEXT NOT NULL, cid TEXT NOT NULL,
+    text TEXT NOT NULL, h BLOB NOT NULL, UNIQUE (grp, seq),
     -- In this order: a `cid` of ours begins with the time, so those of one batch are beside each other, whoever sent them.
     UNIQUE (cid, sender)
-) STRICT, WITHOUT ROWID;
+) STRICT;
+";
+const OTHERS: &str = "
 CREATE TABLE pos (
     usr TEXT NOT NULL, device TEXT NOT NULL, grp TEXT NOT NULL, got INTEGER NOT NULL, rd INTEGER NOT NULL,
     at INTEGER NOT NULL, PRIMARY KEY (usr, device, grp)
@@ -41,6 +46,16 @@ CREATE TABLE tok (
     hash BLOB PRIMARY KEY, usr TEXT NOT NULL, device TEXT NOT NULL, ends INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tok_usr ON tok (usr);
+";
+/// Takes over what version 1 kept, which had a group's name in each message.
+const FROM_1: &str = "
+INSERT INTO grp (name, first, last, ts, head, base, base_ts)
+    SELECT name, first, last, ts, head, base, base_ts FROM grp_1 ORDER BY name;
+INSERT INTO msg (grp, seq, ts, sender, cid, text, h)
+    SELECT grp.id, old.seq, old.ts, old.sender, old.cid, old.text, old.h
+    FROM msg_1 AS old JOIN grp ON grp.name = old.grp ORDER BY old.ts, old.grp, old.seq;
+DROP TABLE msg_1;
+DROP TABLE grp_1;
 ";
 
 /// Takes the folder for this store, and makes it first.
@@ -60,21 +75,36 @@ pub(super) fn lock(folder: &Path) -> Result<File, StoreError> {
     }
 }
 
-/// Opens the database of messages, and makes its tables when it is new.
+/// Opens the database of messages, and makes its tables when it is new, or of a version before this.
 pub(super) fn database(path: &Path) -> Result<Connection, StoreError> {
     let mut db = connect(path).map_err(of(path))?;
-    if !is_made(path, &db)? {
-        make(&mut db).map_err(of(path))?;
+    match version(path, &db)? {
+        Some(VERSION) => check(path, &db)?,
+        Some(found) => {
+            check(path, &db)?;
+            tracing::info!(path = %path.display(), from = found, to = VERSION, "bringing the chat's database up to date");
+            bring_up(&mut db).map_err(of(path))?;
+        }
+        None => make(&mut db).map_err(of(path))?,
     }
     Ok(db)
 }
 
-/// Returns whether the tables are there; those that are, are ours and whole.
+/// Returns whether the tables are there to be read; those that are, are ours, of this version and whole.
 pub(super) fn is_made(path: &Path, db: &Connection) -> Result<bool, StoreError> {
+    match version(path, db)? {
+        Some(VERSION) => check(path, db).map(|()| true),
+        Some(found) => Err(StoreError::Older { path: path.display().to_string(), found, known: VERSION }),
+        None => Ok(false),
+    }
+}
+
+/// Returns the version of the tables, if they are made; one that this program has, or can bring up to date.
+fn version(path: &Path, db: &Connection) -> Result<Option<i64>, StoreError> {
     let found: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(of(path))?;
     match found {
-        VERSION => check(path, db).map(|()| true),
-        0 => Ok(false),
+        0 => Ok(None),
+        1..=VERSION => Ok(Some(found)),
         _ => {
             let path = path.display().to_string();
             Err(StoreError::Newer { path, found, known: VERSION })
@@ -104,9 +134,20 @@ pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
 
 fn make(db: &mut Connection) -> rusqlite::Result<()> {
     let making = db.transaction()?;
-    making.execute_batch(TABLES)?;
+    making.execute_batch(MESSAGES)?;
+    making.execute_batch(OTHERS)?;
     making.pragma_update(None, "user_version", VERSION)?;
     making.commit()
+}
+
+/// Brings the tables of version 1 up to this one: whatever comes between, they are the ones or the others.
+fn bring_up(db: &mut Connection) -> rusqlite::Result<()> {
+    let bringing = db.transaction()?;
+    bringing.execute_batch("ALTER TABLE grp RENAME TO grp_1; ALTER TABLE msg RENAME TO msg_1;")?;
+    bringing.execute_batch(MESSAGES)?;
+    bringing.execute_batch(FROM_1)?;
+    bringing.pragma_update(None, "user_version", VERSION)?;
+    bringing.commit()
 }
 
 fn check(path: &Path, db: &Connection) -> Result<(), StoreError> {
@@ -118,45 +159,51 @@ fn check(path: &Path, db: &Connection) -> Result<(), StoreError> {
 }
 
 /// Returns what there is of each group, and checks that it is what the messages say.
-pub(super) fn heads(path: &Path, db: &Connection) -> Result<HashMap<GroupId, Head>, StoreError> {
+pub(super) fn heads(path: &Path, db: &Connection) -> Result<HashMap<GroupId, Kept>, StoreError> {
     let damaged = |what: String| StoreError::Damaged { path: path.display().to_string(), what };
     let mut found = HashMap::new();
-    let mut select = db.prepare("SELECT name, first, last, head FROM grp").map_err(of(path))?;
-    let rows = select.query_map([], head).map_err(of(path))?;
+    let mut select = db.prepare("SELECT name, first, last, head, id FROM grp").map_err(of(path))?;
+    let rows = select.query_map([], kept).map_err(of(path))?;
     for row in rows {
-        let (name, head) = row.map_err(of(path))?;
+        let (name, kept) = row.map_err(of(path))?;
         let group: GroupId = name.parse().map_err(|_| damaged(format!("{name:?} is no group")))?;
         let (count, least, most): (i64, Option<i64>, Option<i64>) = db
-            .query_row("SELECT count(*), min(seq), max(seq) FROM msg WHERE grp = ?1", [&name], |row| {
+            .query_row("SELECT count(*), min(seq), max(seq) FROM msg WHERE grp = ?1", [kept.key], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?))
             })
             .map_err(of(path))?;
-        let (first, last) = (as_i64(head.first), as_i64(head.last));
+        let (first, last) = (as_i64(kept.head.first), as_i64(kept.head.last));
         let is_whole = match (least, most) {
             (None, None) => first == last + 1,
             (least, most) => {
                 (least, most) == (Some(first), Some(last))
                     && count == last - first + 1
-                    && hash_of(db, &group, head.last).map_err(of(path))? == Some(head.hash)
+                    && hash_of(db, kept.key, kept.head.last).map_err(of(path))? == Some(kept.head.hash)
             }
         };
         if !is_whole {
             return Err(damaged(format!("messages of {group} are missing")));
         }
-        found.insert(group, head);
+        found.insert(group, kept);
     }
     Ok(found)
 }
 
-fn head(row: &Row<'_>) -> rusqlite::Result<(String, Head)> {
-    Ok((row.get(0)?, Head { first: seq(row, 1)?, last: seq(row, 2)?, hash: hash(row, 3)? }))
+fn kept(row: &Row<'_>) -> rusqlite::Result<(String, Kept)> {
+    let head = Head { first: seq(row, 1)?, last: seq(row, 2)?, hash: hash(row, 3)? };
+    Ok((row.get(0)?, Kept { key: row.get(4)?, head }))
+}
+
+/// Returns the number of a group in the tables; for one that is not there, a number that none has.
+pub(super) fn key(db: &Connection, group: &GroupId) -> rusqlite::Result<i64> {
+    let mut select = db.prepare_cached("SELECT id FROM grp WHERE name = ?1")?;
+    Ok(select.query_row([group.as_str()], |row| row.get(0)).optional()?.unwrap_or(0))
 }
 
 /// Returns the hash of a message, if it is there.
-pub(super) fn hash_of(db: &Connection, group: &GroupId, at: Seq) -> rusqlite::Result<Option<ChainHash>> {
-    use rusqlite::OptionalExtension;
+pub(super) fn hash_of(db: &Connection, key: i64, at: Seq) -> rusqlite::Result<Option<ChainHash>> {
     let mut select = db.prepare_cached("SELECT h FROM msg WHERE grp = ?1 AND seq = ?2")?;
-    select.query_row((group.as_str(), as_i64(at)), |row| hash(row, 0)).optional()
+    select.query_row((key, as_i64(at)), |row| hash(row, 0)).optional()
 }
 
 /// Returns the time of the last message of all.

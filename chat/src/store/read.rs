@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::open::{as_i64, hash, name, number, seq};
+use super::open::{as_i64, hash, key, name, number, seq};
 use super::{Head, Page, Range, StoreError};
 use crate::chain::Chain;
 use crate::frames::Message;
@@ -22,6 +22,7 @@ pub(super) fn page(
     limit: u32,
     oldest: u64,
 ) -> rusqlite::Result<Page> {
+    let group = key(db, group)?;
     // The head may be of a moment before or after the one the transaction shows.
     let first = first_since(db, group, head, oldest)?;
     match range {
@@ -44,11 +45,11 @@ pub(super) fn page(
 }
 
 /// Returns the first message that is not from before `time`: numbers and times rise together, so it is found by halving.
-fn first_since(db: &Connection, group: &GroupId, head: Head, time: u64) -> rusqlite::Result<Seq> {
+fn first_since(db: &Connection, group: i64, head: Head, time: u64) -> rusqlite::Result<Seq> {
     let mut select = db.prepare_cached("SELECT ts FROM msg WHERE grp = ?1 AND seq = ?2")?;
     let mut is_before = |number: u64| {
         let at = Seq::new(number).map_or(i64::MAX, as_i64);
-        let ts = select.query_row((group.as_str(), at), |row| self::number(row, 0)).optional();
+        let ts = select.query_row((group, at), |row| self::number(row, 0)).optional();
         ts.map(|ts| ts.is_none_or(|ts| ts < time)) // one that is gone has expired
     };
     let (mut low, mut high) = (head.first.get(), head.last.get() + 1);
@@ -66,24 +67,19 @@ fn first_since(db: &Connection, group: &GroupId, head: Head, time: u64) -> rusql
     Ok(Seq::new(low).unwrap_or(Seq::MAX))
 }
 
-fn upwards(db: &Connection, group: &GroupId, (from, to): (Seq, Seq), limit: u32) -> rusqlite::Result<Page> {
+fn upwards(db: &Connection, group: i64, (from, to): (Seq, Seq), limit: u32) -> rusqlite::Result<Page> {
     let sql = format!("SELECT {COLUMNS} FROM msg WHERE grp = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq");
     let mut select = db.prepare_cached(&sql)?;
-    let rows = select.query_map((group.as_str(), as_i64(from), as_i64(to)), message)?;
+    let rows = select.query_map((group, as_i64(from), as_i64(to)), message)?;
     let (messages, more) = bounded(rows, limit)?;
     Ok(Page { messages, more, expired: 0 })
 }
 
-fn downwards(
-    db: &Connection,
-    group: &GroupId,
-    (from, before): (Seq, Seq),
-    limit: u32,
-) -> rusqlite::Result<Page> {
+fn downwards(db: &Connection, group: i64, (from, before): (Seq, Seq), limit: u32) -> rusqlite::Result<Page> {
     let sql =
         format!("SELECT {COLUMNS} FROM msg WHERE grp = ?1 AND seq >= ?2 AND seq < ?3 ORDER BY seq DESC");
     let mut select = db.prepare_cached(&sql)?;
-    let rows = select.query_map((group.as_str(), as_i64(from), as_i64(before)), message)?;
+    let rows = select.query_map((group, as_i64(from), as_i64(before)), message)?;
     let (mut messages, more) = bounded(rows, limit)?;
     messages.reverse();
     Ok(Page { messages, more, expired: 0 })
@@ -119,7 +115,7 @@ fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
 /// Reads one message.
 pub(super) fn one(db: &Connection, group: &GroupId, at: Seq) -> rusqlite::Result<Option<Message>> {
     let sql = format!("SELECT {COLUMNS} FROM msg WHERE grp = ?1 AND seq = ?2");
-    db.prepare_cached(&sql)?.query_row((group.as_str(), as_i64(at)), message).optional()
+    db.prepare_cached(&sql)?.query_row((key(db, group)?, as_i64(at)), message).optional()
 }
 
 /// Checks the chain of a group from the first message that is kept to the last, and returns how many there are.
@@ -128,14 +124,15 @@ pub(super) fn verify(
     group: &GroupId,
     head: Head,
 ) -> rusqlite::Result<Result<u64, StoreError>> {
-    let base = "SELECT base, base_ts, first FROM grp WHERE name = ?1";
+    let key = key(db, group)?;
+    let base = "SELECT base, base_ts, first FROM grp WHERE id = ?1";
     let (before, ts, first): (ChainHash, u64, Seq) =
-        db.query_row(base, [group.as_str()], |row| Ok((hash(row, 0)?, number(row, 1)?, seq(row, 2)?)))?;
+        db.query_row(base, [key], |row| Ok((hash(row, 0)?, number(row, 1)?, seq(row, 2)?)))?;
     let mut chain = Chain::after(group.clone(), Seq::new(first.get() - 1).unwrap_or(Seq::ZERO), ts, before);
     let sql = format!("SELECT {COLUMNS} FROM msg WHERE grp = ?1 AND seq <= ?2 ORDER BY seq");
     let mut select = db.prepare(&sql)?;
     let mut count = 0;
-    for row in select.query_map((group.as_str(), as_i64(head.last)), message)? {
+    for row in select.query_map((key, as_i64(head.last)), message)? {
         if let Err(error) = chain.take(&row?) {
             return Ok(Err(error.into()));
         }

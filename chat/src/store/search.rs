@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use super::expire::shrink;
-use super::open::{as_i64, connect, hash_of, name, seq};
+use super::open::{as_i64, connect, hash_of, key, name, seq};
 use super::sqlite::{SqliteStore, of};
 use super::{ChatStore, Found, Head, Range, StoreError, read};
 use crate::frames::Hit;
@@ -125,7 +125,7 @@ impl Index {
             let (group, seq, known): (GroupId, Seq, ChainHash) = row.map_err(of(&self.path))?;
             let head = heads.get(&group).copied().unwrap_or(Head::EMPTY);
             let is_expired = seq < head.first;
-            if !is_expired && store.reading(|db| hash_of(db, &group, seq))? != Some(known) {
+            if !is_expired && store.reading(|db| hash_of(db, key(db, &group)?, seq))? != Some(known) {
                 return Ok(false);
             }
         }

@@ -33,9 +33,17 @@ pub struct SqliteStore {
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) db: Connection,
-    pub(super) heads: HashMap<GroupId, Head>,
+    pub(super) heads: HashMap<GroupId, Kept>,
     /// The time of the last message.
     pub(super) ts: u64,
+}
+
+/// A group in the tables.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kept {
+    /// Its number.
+    pub(super) key: i64,
+    pub(super) head: Head,
 }
 
 impl SqliteStore {
@@ -52,7 +60,7 @@ impl SqliteStore {
         let ts = open::last_time(&db).map_err(of(&path))?;
         let index = Index::open(&folder.join("search.db"))?;
         Ok(Self {
-            heads: RwLock::new(heads.iter().map(|(group, head)| (group.clone(), *head)).collect()),
+            heads: RwLock::new(heads.iter().map(|(group, kept)| (group.clone(), kept.head)).collect()),
             writer: Mutex::new(Writer { db, heads, ts }),
             readers: Mutex::default(),
             index: Mutex::new(index),
@@ -104,7 +112,7 @@ impl ChatStore for SqliteStore {
         let mut writer = self.writer();
         let (outcomes, changed) = append::append(&mut writer, batch, now).map_err(of(&self.path))?;
         // While nobody else can write, so that what is published is never older than what was.
-        self.publish(changed);
+        self.publish(changed.into_iter().map(|(group, kept)| (group, kept.head)));
         Ok(outcomes)
     }
 

@@ -215,6 +215,52 @@ fn a_damaged_database_is_told_at_the_start() {
     assert!(matches!(refusal(folder.path()), StoreError::Newer { found: 99, .. }));
 }
 
+/// Has a database the tables of version 1, with what is in it.
+const BACK_TO_1: &str = "
+ALTER TABLE grp RENAME TO grp_2;
+ALTER TABLE msg RENAME TO msg_2;
+CREATE TABLE grp (
+    name TEXT PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, ts INTEGER NOT NULL,
+    head BLOB NOT NULL, base BLOB NOT NULL, base_ts INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE msg (
+    grp TEXT NOT NULL, seq INTEGER NOT NULL, ts INTEGER NOT NULL, sender TEXT NOT NULL, cid TEXT NOT NULL,
+    text TEXT NOT NULL, h BLOB NOT NULL, PRIMARY KEY (grp, seq), UNIQUE (sender, cid)
+) STRICT, WITHOUT ROWID;
+INSERT INTO grp SELECT name, first, last, ts, head, base, base_ts FROM grp_2;
+INSERT INTO msg SELECT grp_2.name, seq, msg_2.ts, sender, cid, text, h FROM msg_2 JOIN grp_2 ON grp_2.id = grp;
+DROP TABLE msg_2;
+DROP TABLE grp_2;
+PRAGMA user_version = 1;
+";
+
+#[test]
+fn a_database_of_the_version_before_is_brought_up_to_date_with_all_that_is_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    fill(&store, 9);
+    store.append(&[message("n", "A", "other", "text"), message("a", "B", "c1", "text")], 9_500).unwrap();
+    store.expire(3_000).unwrap();
+    found(&store, "number5");
+    let all = |store: &SqliteStore| {
+        let page = |name: &str| store.read(&group(name), Range::After(Seq::ZERO), 99, 0).unwrap();
+        (["h", "n", "a"].map(page), store.heads(), store.verify().unwrap(), found(store, "number5"))
+    };
+    let before = all(&store);
+    drop(store);
+    Connection::open(folder.path().join("chat.db")).unwrap().execute_batch(BACK_TO_1).unwrap();
+
+    let error = SqliteStore::examine(folder.path()).unwrap_err();
+    assert!(matches!(error, StoreError::Older { found: 1, .. }) && error.hint().is_some(), "{error}");
+    let store = open(folder.path());
+    assert_eq!(all(&store), before);
+    let told =
+        store.append(&[message("h", "A", "c9", "text number9"), message("h", "A", "c10", "x")], 1).unwrap();
+    let known = Outcome::Duplicate { seq: at(9), ts: 9_000 };
+    assert_eq!(told, [known, Outcome::Stored { seq: at(10), ts: 9_500 }], "as if nothing had been");
+    assert_eq!(SqliteStore::examine(folder.path()).unwrap(), Some(Examined { groups: 3, messages: 10 }));
+}
+
 #[test]
 fn a_changed_message_is_found() {
     let folder = tempfile::tempdir().unwrap();
