@@ -28,6 +28,8 @@ struct Now {
     next: u64,
     connections: usize,
     held: Option<String>,
+    /// What answers say instead of something, of the same length.
+    told: Option<(String, String)>,
     holding: usize,
     closed: bool,
 }
@@ -62,6 +64,13 @@ impl EngineProxy {
     /// Holds back every request whose bytes contain `pattern` until [`release`](Self::release).
     pub(crate) fn hold(&self, pattern: &str) {
         self.state.now.lock().expect("no thread panicked").held = Some(pattern.to_owned());
+    }
+
+    /// Has every answer say `instead` where the engine says `what`; both have the same length.
+    pub(crate) fn tell(&self, what: &str, instead: &str) {
+        assert_eq!(what.len(), instead.len(), "the answer's length is told before it");
+        let told = Some((what.to_owned(), instead.to_owned()));
+        self.state.now.lock().expect("no thread panicked").told = told;
     }
 
     /// Waits until a request is held back; panics after a minute.
@@ -120,8 +129,9 @@ fn join(state: &Arc<State>, client: UnixStream, engine: &Path) {
     };
     let (to, from, state) = (copy(&server), copy(&client), state.clone());
     std::thread::spawn(move || {
-        let back = std::thread::spawn(move || pump(server, client, None));
-        pump(from, to, Some(&state));
+        let known = state.clone();
+        let back = std::thread::spawn(move || pump(server, client, |bytes| retell(&known, bytes)));
+        pump(from, to, |bytes| wait_while_held(&state, bytes));
         state.now.lock().expect("no thread panicked").connections -= 1;
         // Its copies would keep the connection open, and there may be thousands.
         let _ = back.join();
@@ -129,12 +139,10 @@ fn join(state: &Arc<State>, client: UnixStream, engine: &Path) {
     });
 }
 
-fn pump(mut from: UnixStream, mut to: UnixStream, state: Option<&State>) {
+fn pump(mut from: UnixStream, mut to: UnixStream, on_its_way: impl Fn(&mut [u8])) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer) {
-        if let Some(state) = state {
-            wait_while_held(state, &buffer[..length]);
-        }
+        on_its_way(&mut buffer[..length]);
         if to.write_all(&buffer[..length]).is_err() {
             break;
         }
@@ -142,7 +150,16 @@ fn pump(mut from: UnixStream, mut to: UnixStream, state: Option<&State>) {
     let _ = to.shutdown(Shutdown::Write);
 }
 
-fn wait_while_held(state: &State, bytes: &[u8]) {
+fn retell(state: &State, bytes: &mut [u8]) {
+    let Some((what, instead)) = state.now.lock().expect("no thread panicked").told.clone() else { return };
+    for at in 0..bytes.len() {
+        if bytes[at..].starts_with(what.as_bytes()) {
+            bytes[at..at + instead.len()].copy_from_slice(instead.as_bytes());
+        }
+    }
+}
+
+fn wait_while_held(state: &State, bytes: &mut [u8]) {
     let text = String::from_utf8_lossy(bytes);
     let is_held = |now: &Now| now.held.as_deref().is_some_and(|pattern| text.contains(pattern));
     let mut now = state.now.lock().expect("no thread panicked");

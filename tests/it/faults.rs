@@ -57,6 +57,30 @@ fn an_engine_that_is_down_says_how_to_start_it_and_is_used_when_it_is_back() {
     }
 }
 
+/// Docker's own state does not always say so: where the kernel's word comes after the end, only an event does.
+#[test]
+fn a_container_without_memory_is_told_as_that_also_where_the_engine_learns_it_late() {
+    let (here, proxy) = through_a_proxy();
+    proxy.tell("\"OOMKilled\":true", "\"OOMKilled\":null");
+    let exit_of = |name: &str| {
+        let exit = here.json(&["inspect", name])["container"]["exit"].clone();
+        exit["code"].is_number().then_some(exit)
+    };
+    let name = unique("hungry");
+    let _removed = Removed("docker", format!("gx-{name}"));
+    here.ok(&["create", "--name", &name, "--memory", "32MiB", IMAGE, "--", "tail", "/dev/zero"]);
+    let exit = eventually("its end", || exit_of(&name));
+    assert_eq!((&exit["code"], &exit["oom_killed"]), (&137.into(), &true.into()), "{exit}");
+
+    let name = unique("killed");
+    let _removed = Removed("docker", format!("gx-{name}"));
+    here.ok(&["create", "--name", &name, "--memory", "32MiB", IMAGE, "--", "sleep", "1000"]);
+    engine("docker", &["kill", &format!("gx-{name}")]);
+    let exit = eventually("its end", || exit_of(&name));
+    assert_eq!((&exit["code"], &exit["oom_killed"]), (&137.into(), &false.into()), "{exit}");
+    here.ok(&["rm", &name]);
+}
+
 #[test]
 fn ctrl_c_during_create_leaves_nothing() {
     let (here, proxy) = through_a_proxy();

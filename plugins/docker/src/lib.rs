@@ -16,6 +16,7 @@ mod kill;
 mod lifecycle;
 mod logs;
 mod network;
+mod oom;
 mod spec;
 mod stats;
 mod system;
@@ -123,7 +124,7 @@ impl Runtime for DockerRuntime {
     }
 
     async fn inspect(&self, id: ContainerId) -> Result<Container> {
-        spec::inspected(self.engine.inspect(&id).await?)
+        spec::inspected(oom::inspect(&self.engine, &id).await?)
     }
 
     async fn list(&self, filter: ListFilter, out: Output) -> Result<()> {

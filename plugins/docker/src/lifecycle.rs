@@ -13,7 +13,7 @@ use gx_core::runtime::{RemoveOptions, StopOptions};
 use gx_core::{ContainerId, ContainerState, ErrorCode, Exit, RuntimeError};
 
 use crate::engine::{Engine, to_the_end};
-use crate::spec;
+use crate::{oom, spec};
 
 /// How long a stop waits before it kills where nobody says; moby's own default.
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
@@ -30,7 +30,7 @@ pub(crate) async fn start(engine: &Arc<Engine>, id: ContainerId) -> Result<(), R
 
 /// Waits for the end of the main process.
 pub(crate) async fn wait(engine: &Engine, id: ContainerId) -> Result<Exit, RuntimeError> {
-    let state = engine.inspect(&id).await?.state.unwrap_or_default();
+    let state = oom::inspect(engine, &id).await?.state.unwrap_or_default();
     match spec::state_of(&state) {
         ContainerState::Created => {
             return Err(RuntimeError::new(
@@ -42,7 +42,7 @@ pub(crate) async fn wait(engine: &Engine, id: ContainerId) -> Result<Exit, Runti
         _ => {}
     }
     let code = ended(engine, &id, "not-running").await?;
-    let state = engine.inspect(&id).await?.state.unwrap_or_default();
+    let state = oom::inspect(engine, &id).await?.state.unwrap_or_default();
     match spec::state_of(&state) {
         ContainerState::Exited => Ok(spec::exit(&state)),
         ContainerState::Removing | ContainerState::Unknown => Err(RuntimeError::no_container(&id)),
