@@ -210,7 +210,8 @@ impl Crowd {
         let at = u64::try_from(self.began.elapsed().as_micros()).expect("a bench is short");
         let mut text = format!("|{at:0DIGITS$x}");
         text.extend(std::iter::repeat_n('x', TEXT - text.len()));
-        let id = format!("b{}-{}", std::process::id(), self.sent);
+        // As a client of ours makes them: the later, the greater.
+        let id = format!("{:08x}{:011x}", std::process::id(), self.sent);
         self.dialect.message(&id, &text, &mut self.members[writer].out);
         self.sent += 1;
     }

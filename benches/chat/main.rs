@@ -6,7 +6,7 @@
 //! | `memory` | serves the chat without its store until its input ends; prints where |
 //! | `burst READERS MESSAGES ROUNDS KIND=ADDRESS=PID…` | sends messages to a crowd at each server in turn, as fast as all have them |
 //! | `pace READERS EACH_SECOND SECONDS ROUNDS KIND=ADDRESS…` | sends at a steady rate to each server in turn, and times each delivery |
-//! | `ingest ADDRESS SENDERS SECONDS ROUNDS FILE` | senders who wait for each answer, in turn with one commit a message in SQLite |
+//! | `ingest ADDRESS MEMORY SENDERS SECONDS ROUNDS FILE` | senders who wait for each answer, of the chat and of one without its store, in turn with one commit a message in SQLite |
 //! | `idle ADDRESS NODE DATA COUNT` | signs in so often and does nothing until its input ends; with TLS unless DATA is `-` |
 //! | `store FOLDER ROWS` | fills a store, and times pages, searches and exports of it |
 //!
@@ -61,9 +61,10 @@ fn main() -> Result<()> {
             let pace = (each_second.parse()?, seconds.parse()?);
             steady(&servers, readers.parse()?, pace, rounds.parse()?)?
         }
-        ["ingest", address, senders, seconds, rounds, file] => {
+        ["ingest", address, memory, senders, seconds, rounds, file] => {
+            let chats = [address.parse()?, memory.parse()?];
             let time = Duration::from_secs_f64(seconds.parse()?);
-            ingest(address.parse()?, senders.parse()?, time, rounds.parse()?, Path::new(file))?
+            ingest(chats, senders.parse()?, time, rounds.parse()?, Path::new(file))?
         }
         ["store", folder, rows] => store::measure(Path::new(folder), rows.parse()?)?,
         _ => return Err("see the head of benches/chat/main.rs".into()),
@@ -165,20 +166,33 @@ fn rank(sorted: &[f64], percent: usize) -> f64 {
     sorted.get((sorted.len() * percent).div_ceil(100).max(1) - 1).copied().unwrap_or(f64::NAN)
 }
 
-/// Lets senders wait for each answer, in turn with rows that are committed one by one.
-fn ingest(address: SocketAddr, senders: usize, time: Duration, rounds: usize, file: &Path) -> Result<Value> {
-    let mut crowd = Crowd::gather(Dialect::Gx, address, 0, senders)?;
+/// Lets senders wait for each answer, in turn with rows that are committed one by one. Of the chats one is without its store.
+fn ingest(
+    chats: [SocketAddr; 2],
+    senders: usize,
+    time: Duration,
+    rounds: usize,
+    file: &Path,
+) -> Result<Value> {
+    let [mut chat, mut memory] = [
+        Crowd::gather(Dialect::Gx, chats[0], 0, senders)?,
+        Crowd::gather(Dialect::Gx, chats[1], 0, senders)?,
+    ];
     let (mut same, mut plain) = (
         rows::Rows::create(&file.with_extension("same.db"), rows::Kind::Same)?,
         rows::Rows::create(file, rows::Kind::Plain)?,
     );
-    let mut found = [Vec::new(), Vec::new(), Vec::new()];
+    let mut found = [const { Vec::new() }; 4];
     for round in 0..=rounds {
-        crowd.keep_alive()?;
-        let began = Instant::now();
-        let acked = crowd.ingest(time)?;
+        let mut rate = |crowd: &mut Crowd| {
+            let began = Instant::now();
+            crowd.ingest(time).map(|acked| acked as f64 / began.elapsed().as_secs_f64())
+        };
+        chat.keep_alive()?;
+        memory.keep_alive()?;
         let rates = [
-            acked as f64 / began.elapsed().as_secs_f64(),
+            rate(&mut chat)?,
+            rate(&mut memory)?,
             same.commit_one_by_one(time)? as f64 / time.as_secs_f64(),
             plain.commit_one_by_one(time)? as f64 / time.as_secs_f64(),
         ];
@@ -186,8 +200,8 @@ fn ingest(address: SocketAddr, senders: usize, time: Duration, rounds: usize, fi
             found.iter_mut().zip(rates).for_each(|(all, rate)| all.push(rate));
         }
     }
-    let [chat, same, plain] = found;
-    Ok(json!({ "gx_per_s": chat, "same_per_s": same, "plain_per_s": plain }))
+    let [chat, memory, same, plain] = found;
+    Ok(json!({ "gx_per_s": chat, "memory_per_s": memory, "same_per_s": same, "plain_per_s": plain }))
 }
 
 fn by_kind(servers: &[Server], found: impl Iterator<Item = Value>) -> Value {

@@ -24,9 +24,8 @@ impl Kind {
                 "CREATE TABLE grp (id INTEGER PRIMARY KEY, last INTEGER NOT NULL, ts INTEGER NOT NULL) STRICT;
                  INSERT INTO grp VALUES (1, 0, 0);
                  CREATE TABLE msg (
-                    id INTEGER PRIMARY KEY, grp INTEGER NOT NULL, seq INTEGER NOT NULL, ts INTEGER NOT NULL,
-                    sender TEXT NOT NULL, cid TEXT NOT NULL, text TEXT NOT NULL, h BLOB NOT NULL,
-                    UNIQUE (grp, seq), UNIQUE (cid, sender)
+                    id INTEGER PRIMARY KEY, ts INTEGER NOT NULL, sender TEXT NOT NULL, cid TEXT NOT NULL,
+                    text TEXT NOT NULL, h BLOB NOT NULL, UNIQUE (cid, sender)
                  ) STRICT;"
             }
             Self::Plain => {
@@ -70,7 +69,7 @@ impl Rows {
             Kind::Same => {
                 let (cid, sender) = (format!("{number:011x}-1"), format!("Writer{}", number % 64 + 1));
                 let commit = self.db.transaction()?;
-                let insert = "INSERT INTO msg (grp, seq, ts, sender, cid, text, h) VALUES (1, ?1, ?1, ?2, ?3, ?4, zeroblob(32))";
+                let insert = "INSERT INTO msg (id, ts, sender, cid, text, h) VALUES ((1 << 40) + ?1, ?1, ?2, ?3, ?4, zeroblob(32))";
                 commit.prepare_cached(insert)?.execute((number, sender, cid, text))?;
                 let update = "UPDATE grp SET last = ?1, ts = ?1 WHERE id = 1";
                 commit.prepare_cached(update)?.execute((number,))?;

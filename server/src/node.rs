@@ -55,6 +55,7 @@ mod policy;
 mod ports;
 mod pulls;
 mod recover;
+mod replace;
 mod resolve;
 mod rotate;
 mod runtimes;

@@ -63,7 +63,7 @@ fn a_container_without_memory_is_told_as_that_also_where_the_engine_learns_it_la
     let (here, proxy) = through_a_proxy();
     proxy.tell("\"OOMKilled\":true", "\"OOMKilled\":null");
     let exit_of = |name: &str| {
-        let exit = here.json(&["inspect", name])["container"]["exit"].clone();
+        let exit = here.json(&["inspect", name])["exit"].clone();
         exit["code"].is_number().then_some(exit)
     };
     let name = unique("hungry");

@@ -187,15 +187,13 @@ pub(crate) fn install_missing(needs: &[&[Need]]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    say("this machine lacks what the engines need:");
-    for need in &missing {
-        say(format_args!("  {:<16} {}", need.packages[0], need.why));
-    }
     if find("apt-get").is_none() {
+        announce(&missing);
         return Err(elsewhere());
     }
     if !shell::is_root() && find("sudo").is_none() {
-        let packages = missing.iter().map(|need| need.packages[0]).collect::<Vec<_>>().join(" ");
+        announce(&missing);
+        let packages = missing.iter().map(|need| known(need.packages)).collect::<Vec<_>>().join(" ");
         return Err(Failure::Because(format!(
             "packages are installed by root: run this as root, install sudo, or have \
              `apt-get install --no-install-recommends {packages}` run for you"
@@ -212,6 +210,14 @@ pub(crate) fn install_missing(needs: &[&[Need]]) -> Result<()> {
     }
 }
 
+/// Says what is missing and why it is wanted, by the names that packages have here.
+fn announce(missing: &[&Need]) {
+    say("this machine lacks what the engines need:");
+    for need in missing {
+        say(format_args!("  {:<16} {}", known(need.packages), need.why));
+    }
+}
+
 fn apt(missing: &[&Need]) -> Result<()> {
     let apt = || {
         let mut apt = shell::as_root("apt-get");
@@ -220,8 +226,9 @@ fn apt(missing: &[&Need]) -> Result<()> {
             .stdin(std::process::Stdio::null());
         apt
     };
-    say("updating the package lists");
+    say("packages are missing here: updating the package lists first");
     shell::run(apt().arg("update"))?;
+    announce(missing);
     let mut packages: Vec<&str> = missing.iter().map(|need| known(need.packages)).collect();
     packages.sort_unstable();
     packages.dedup();

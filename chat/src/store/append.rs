@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use rusqlite::{OptionalExtension, Transaction};
 
-use super::open::{as_i64, hash_of, number, seq, time};
+use super::open::{as_i64, hash_of, id, number, seq_of_id, time};
 use super::sqlite::{Kept, Writer};
 use super::{Head, NewMessage, Outcome};
 use crate::chain::link;
@@ -55,13 +55,13 @@ pub(super) fn append(writer: &mut Writer, batch: &[NewMessage], now: u64) -> rus
 /// Looks for a message under the same `cid`.
 fn stored(db: &Transaction<'_>, message: &NewMessage) -> rusqlite::Result<Option<Outcome>> {
     let mut select = db.prepare_cached(
-        "SELECT grp.name, text, seq, msg.ts FROM msg JOIN grp ON grp.id = msg.grp WHERE sender = ?1 AND cid = ?2",
+        "SELECT grp.name, text, msg.id, msg.ts FROM msg JOIN grp ON grp.id = msg.id >> 40 WHERE sender = ?1 AND cid = ?2",
     )?;
     let found = select.query_row((message.from.as_str(), message.cid.as_str()), |row| {
         let is_same =
             row.get_ref(0)?.as_str()? == message.group.as_str() && row.get_ref(1)?.as_str()? == message.text;
         Ok(match is_same {
-            true => Outcome::Duplicate { seq: seq(row, 2)?, ts: number(row, 3)? },
+            true => Outcome::Duplicate { seq: seq_of_id(row, 2)?, ts: number(row, 3)? },
             false => Outcome::Conflict,
         })
     });
@@ -90,10 +90,10 @@ fn after(head: &Head, message: &NewMessage, ts: u64) -> Head {
 fn add(db: &Transaction<'_>, key: i64, message: &NewMessage, head: Head, ts: u64) -> rusqlite::Result<bool> {
     let NewMessage { from, cid, text, .. } = message;
     let mut insert = db.prepare_cached(
-        "INSERT INTO msg (grp, seq, ts, sender, cid, text, h) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+        "INSERT INTO msg (id, ts, sender, cid, text, h) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
          ON CONFLICT (cid, sender) DO NOTHING",
     )?;
-    let values = (key, as_i64(head.last), time(ts), from.as_str(), cid.as_str(), text, head.hash.as_bytes());
+    let values = (id(key, head.last), time(ts), from.as_str(), cid.as_str(), text, head.hash.as_bytes());
     Ok(insert.execute(values)? == 1)
 }
 

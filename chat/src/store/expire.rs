@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Transaction};
 
 use super::Head;
-use super::open::{as_i64, hash, number, seq, time};
+use super::open::{as_i64, hash, id, number, seq_of_id, time};
 use super::sqlite::Writer;
 use crate::id::{ChainHash, GroupId, Seq};
 
@@ -33,17 +33,20 @@ pub(super) fn expire(
 /// Returns the last message that was deleted, and how many they were.
 fn delete(db: &Transaction<'_>, group: i64, oldest: u64) -> rusqlite::Result<Option<(Seq, u64)>> {
     let mut select = db.prepare_cached(
-        "SELECT seq, ts, h FROM (SELECT seq, ts, h FROM msg WHERE grp = ?1 ORDER BY seq LIMIT ?3)
-         WHERE ts < ?2 ORDER BY seq DESC LIMIT 1",
+        "SELECT id, ts, h FROM (SELECT id, ts, h FROM msg WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?4)
+         WHERE ts < ?3 ORDER BY id DESC LIMIT 1",
     )?;
     let found: Option<(Seq, u64, ChainHash)> = select
-        .query_row((group, time(oldest), AT_ONCE), |row| Ok((seq(row, 0)?, number(row, 1)?, hash(row, 2)?)))
+        .query_row((id(group, Seq::ZERO), id(group, Seq::MAX), time(oldest), AT_ONCE), |row| {
+            Ok((seq_of_id(row, 0)?, number(row, 1)?, hash(row, 2)?))
+        })
         .optional()?;
     let Some((last, ts, base)) = found else {
         return Ok(None);
     };
-    let count =
-        db.prepare_cached("DELETE FROM msg WHERE grp = ?1 AND seq <= ?2")?.execute((group, as_i64(last)))?;
+    let count = db
+        .prepare_cached("DELETE FROM msg WHERE id BETWEEN ?1 AND ?2")?
+        .execute([id(group, Seq::ZERO), id(group, last)])?;
     db.prepare_cached("UPDATE grp SET first = ?2, base = ?3, base_ts = ?4 WHERE id = ?1")?.execute((
         group,
         as_i64(last.next()),

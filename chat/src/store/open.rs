@@ -18,6 +18,10 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// The version of the tables.
 const VERSION: i64 = 2;
 
+/// Bits of a message's id that are its number in its group: enough for a thousand a second for 34 years.
+const SEQ_BITS: u32 = 40;
+const SEQ_MAX: i64 = (1 << SEQ_BITS) - 1;
+
 const MESSAGES: &str = "
 CREATE TABLE grp (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
@@ -26,10 +30,9 @@ CREATE TABLE grp (
     head BLOB NOT NULL, base BLOB NOT NULL, base_ts INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE msg (
-    -- In the order in which they were stored, whatever their group: SQLite fills page after page then, and splits none.
+    -- The group's number times 2^40, and the message's in the group.
     id INTEGER PRIMARY KEY,
-    grp INTEGER NOT NULL, seq INTEGER NOT NULL, ts INTEGER NOT NULL, sender TEXT NOT NULL, cid TEXT NOT NULL,
-    text TEXT NOT NULL, h BLOB NOT NULL, UNIQUE (grp, seq),
+    ts INTEGER NOT NULL, sender TEXT NOT NULL, cid TEXT NOT NULL, text TEXT NOT NULL, h BLOB NOT NULL,
     -- In this order: a `cid` of ours begins with the time, so those of one batch are beside each other, whoever sent them.
     UNIQUE (cid, sender)
 ) STRICT;
@@ -51,9 +54,9 @@ CREATE INDEX tok_usr ON tok (usr);
 const FROM_1: &str = "
 INSERT INTO grp (name, first, last, ts, head, base, base_ts)
     SELECT name, first, last, ts, head, base, base_ts FROM grp_1 ORDER BY name;
-INSERT INTO msg (grp, seq, ts, sender, cid, text, h)
-    SELECT grp.id, old.seq, old.ts, old.sender, old.cid, old.text, old.h
-    FROM msg_1 AS old JOIN grp ON grp.name = old.grp ORDER BY old.ts, old.grp, old.seq;
+INSERT INTO msg (id, ts, sender, cid, text, h)
+    SELECT (grp.id << 40) + old.seq, old.ts, old.sender, old.cid, old.text, old.h
+    FROM grp JOIN msg_1 AS old ON old.grp = grp.name ORDER BY grp.id, old.seq;
 DROP TABLE msg_1;
 DROP TABLE grp_1;
 ";
@@ -168,11 +171,13 @@ pub(super) fn heads(path: &Path, db: &Connection) -> Result<HashMap<GroupId, Kep
         let (name, kept) = row.map_err(of(path))?;
         let group: GroupId = name.parse().map_err(|_| damaged(format!("{name:?} is no group")))?;
         let (count, least, most): (i64, Option<i64>, Option<i64>) = db
-            .query_row("SELECT count(*), min(seq), max(seq) FROM msg WHERE grp = ?1", [kept.key], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-            })
+            .query_row(
+                "SELECT count(*), min(id), max(id) FROM msg WHERE id BETWEEN ?1 AND ?2",
+                [id(kept.key, Seq::ZERO), id(kept.key, Seq::MAX)],
+                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+            )
             .map_err(of(path))?;
-        let (first, last) = (as_i64(kept.head.first), as_i64(kept.head.last));
+        let (first, last) = (id(kept.key, kept.head.first), id(kept.key, kept.head.last));
         let is_whole = match (least, most) {
             (None, None) => first == last + 1,
             (least, most) => {
@@ -194,6 +199,18 @@ fn kept(row: &Row<'_>) -> rusqlite::Result<(String, Kept)> {
     Ok((row.get(0)?, Kept { key: row.get(4)?, head }))
 }
 
+/// Returns where a message is among all of them: those of a group are beside each other, in their order.
+pub(super) fn id(key: i64, seq: Seq) -> i64 {
+    (key << SEQ_BITS) | as_i64(seq).min(SEQ_MAX)
+}
+
+/// Returns the number in its group of the message whose id a column has.
+pub(super) fn seq_of_id(row: &Row<'_>, at: usize) -> rusqlite::Result<Seq> {
+    let id: i64 = row.get(at)?;
+    let number = u64::try_from(id & SEQ_MAX).unwrap_or_default();
+    Seq::new(number).ok_or(rusqlite::Error::IntegralValueOutOfRange(at, id))
+}
+
 /// Returns the number of a group in the tables; for one that is not there, a number that none has.
 pub(super) fn key(db: &Connection, group: &GroupId) -> rusqlite::Result<i64> {
     let mut select = db.prepare_cached("SELECT id FROM grp WHERE name = ?1")?;
@@ -202,8 +219,8 @@ pub(super) fn key(db: &Connection, group: &GroupId) -> rusqlite::Result<i64> {
 
 /// Returns the hash of a message, if it is there.
 pub(super) fn hash_of(db: &Connection, key: i64, at: Seq) -> rusqlite::Result<Option<ChainHash>> {
-    let mut select = db.prepare_cached("SELECT h FROM msg WHERE grp = ?1 AND seq = ?2")?;
-    select.query_row((key, as_i64(at)), |row| hash(row, 0)).optional()
+    let mut select = db.prepare_cached("SELECT h FROM msg WHERE id = ?1")?;
+    select.query_row([id(key, at)], |row| hash(row, 0)).optional()
 }
 
 /// Returns the time of the last message of all.

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::open::{as_i64, hash, key, name, number, seq};
+use super::open::{hash, id, key, name, number, seq, seq_of_id};
 use super::{Head, Page, Range, StoreError};
 use crate::chain::Chain;
 use crate::frames::Message;
@@ -11,7 +11,7 @@ use crate::id::{ChainHash, GroupId, Seq};
 /// How much text a page has, in bytes; the message that goes beyond it is still in it.
 const PAGE_BYTES: usize = 192 * 1024;
 
-const COLUMNS: &str = "seq, ts, sender, cid, text, h";
+const COLUMNS: &str = "id, ts, sender, cid, text, h";
 
 /// Reads a page.
 pub(super) fn page(
@@ -46,10 +46,10 @@ pub(super) fn page(
 
 /// Returns the first message that is not from before `time`: numbers and times rise together, so it is found by halving.
 fn first_since(db: &Connection, group: i64, head: Head, time: u64) -> rusqlite::Result<Seq> {
-    let mut select = db.prepare_cached("SELECT ts FROM msg WHERE grp = ?1 AND seq = ?2")?;
+    let mut select = db.prepare_cached("SELECT ts FROM msg WHERE id = ?1")?;
     let mut is_before = |number: u64| {
-        let at = Seq::new(number).map_or(i64::MAX, as_i64);
-        let ts = select.query_row((group, at), |row| self::number(row, 0)).optional();
+        let at = Seq::new(number).unwrap_or(Seq::MAX);
+        let ts = select.query_row([id(group, at)], |row| self::number(row, 0)).optional();
         ts.map(|ts| ts.is_none_or(|ts| ts < time)) // one that is gone has expired
     };
     let (mut low, mut high) = (head.first.get(), head.last.get() + 1);
@@ -68,18 +68,17 @@ fn first_since(db: &Connection, group: i64, head: Head, time: u64) -> rusqlite::
 }
 
 fn upwards(db: &Connection, group: i64, (from, to): (Seq, Seq), limit: u32) -> rusqlite::Result<Page> {
-    let sql = format!("SELECT {COLUMNS} FROM msg WHERE grp = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq");
+    let sql = format!("SELECT {COLUMNS} FROM msg WHERE id BETWEEN ?1 AND ?2 ORDER BY id");
     let mut select = db.prepare_cached(&sql)?;
-    let rows = select.query_map((group, as_i64(from), as_i64(to)), message)?;
+    let rows = select.query_map([id(group, from), id(group, to)], message)?;
     let (messages, more) = bounded(rows, limit)?;
     Ok(Page { messages, more, expired: 0 })
 }
 
 fn downwards(db: &Connection, group: i64, (from, before): (Seq, Seq), limit: u32) -> rusqlite::Result<Page> {
-    let sql =
-        format!("SELECT {COLUMNS} FROM msg WHERE grp = ?1 AND seq >= ?2 AND seq < ?3 ORDER BY seq DESC");
+    let sql = format!("SELECT {COLUMNS} FROM msg WHERE id >= ?1 AND id < ?2 ORDER BY id DESC");
     let mut select = db.prepare_cached(&sql)?;
-    let rows = select.query_map((group, as_i64(from), as_i64(before)), message)?;
+    let rows = select.query_map([id(group, from), id(group, before)], message)?;
     let (mut messages, more) = bounded(rows, limit)?;
     messages.reverse();
     Ok(Page { messages, more, expired: 0 })
@@ -103,7 +102,7 @@ fn bounded(
 
 fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
     Ok(Message {
-        seq: seq(row, 0)?,
+        seq: seq_of_id(row, 0)?,
         ts: number(row, 1)?,
         from: name(row, 2)?,
         cid: name(row, 3)?,
@@ -114,8 +113,8 @@ fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
 
 /// Reads one message.
 pub(super) fn one(db: &Connection, group: &GroupId, at: Seq) -> rusqlite::Result<Option<Message>> {
-    let sql = format!("SELECT {COLUMNS} FROM msg WHERE grp = ?1 AND seq = ?2");
-    db.prepare_cached(&sql)?.query_row((key(db, group)?, as_i64(at)), message).optional()
+    let sql = format!("SELECT {COLUMNS} FROM msg WHERE id = ?1");
+    db.prepare_cached(&sql)?.query_row([id(key(db, group)?, at)], message).optional()
 }
 
 /// Checks the chain of a group from the first message that is kept to the last, and returns how many there are.
@@ -129,10 +128,10 @@ pub(super) fn verify(
     let (before, ts, first): (ChainHash, u64, Seq) =
         db.query_row(base, [key], |row| Ok((hash(row, 0)?, number(row, 1)?, seq(row, 2)?)))?;
     let mut chain = Chain::after(group.clone(), Seq::new(first.get() - 1).unwrap_or(Seq::ZERO), ts, before);
-    let sql = format!("SELECT {COLUMNS} FROM msg WHERE grp = ?1 AND seq <= ?2 ORDER BY seq");
+    let sql = format!("SELECT {COLUMNS} FROM msg WHERE id BETWEEN ?1 AND ?2 ORDER BY id");
     let mut select = db.prepare(&sql)?;
     let mut count = 0;
-    for row in select.query_map((key, as_i64(head.last)), message)? {
+    for row in select.query_map([id(key, Seq::ZERO), id(key, head.last)], message)? {
         if let Err(error) = chain.take(&row?) {
             return Ok(Err(error.into()));
         }

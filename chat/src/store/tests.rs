@@ -195,9 +195,9 @@ fn a_damaged_database_is_told_at_the_start() {
     assert!(matches!(refusal(folder.path()), StoreError::Damaged { .. }));
 
     for (what, sql) in [
-        ("one is missing", "DELETE FROM msg WHERE seq = 3"),
-        ("the last is missing", "DELETE FROM msg WHERE seq = 5"),
-        ("the first is missing", "DELETE FROM msg WHERE seq = 1"),
+        ("one is missing", "DELETE FROM msg WHERE id & 0xff = 3"),
+        ("the last is missing", "DELETE FROM msg WHERE id & 0xff = 5"),
+        ("the first is missing", "DELETE FROM msg WHERE id & 0xff = 1"),
         ("all are missing", "DELETE FROM msg"),
         ("the head is another", "UPDATE grp SET head = zeroblob(32)"),
     ] {
@@ -228,7 +228,8 @@ CREATE TABLE msg (
     text TEXT NOT NULL, h BLOB NOT NULL, PRIMARY KEY (grp, seq), UNIQUE (sender, cid)
 ) STRICT, WITHOUT ROWID;
 INSERT INTO grp SELECT name, first, last, ts, head, base, base_ts FROM grp_2;
-INSERT INTO msg SELECT grp_2.name, seq, msg_2.ts, sender, cid, text, h FROM msg_2 JOIN grp_2 ON grp_2.id = grp;
+INSERT INTO msg
+    SELECT grp_2.name, msg_2.id & 0xff, msg_2.ts, sender, cid, text, h FROM msg_2 JOIN grp_2 ON grp_2.id = msg_2.id >> 40;
 DROP TABLE msg_2;
 DROP TABLE grp_2;
 PRAGMA user_version = 1;
@@ -266,7 +267,7 @@ fn a_changed_message_is_found() {
     let folder = tempfile::tempdir().unwrap();
     fill(&open(folder.path()), 5);
     let db = Connection::open(folder.path().join("chat.db")).unwrap();
-    db.execute("UPDATE msg SET text = 'forged' WHERE seq = 3", []).unwrap();
+    db.execute("UPDATE msg SET text = 'forged' WHERE id & 0xff = 3", []).unwrap();
     drop(db);
     let error = open(folder.path()).verify().unwrap_err();
     let broken = ChainError::Broken { group: group("h"), seq: at(3) };
@@ -290,10 +291,10 @@ fn a_store_is_examined_beside_the_server_that_has_it() {
     );
     drop(store);
     let db = Connection::open(folder.path().join("chat.db")).unwrap();
-    db.execute("UPDATE msg SET text = 'forged' WHERE seq = 4", []).unwrap();
+    db.execute("UPDATE msg SET text = 'forged' WHERE id & 0xff = 4", []).unwrap();
     let error = SqliteStore::examine(folder.path()).unwrap_err();
     assert!(matches!(error, StoreError::Chain(ChainError::Broken { .. })), "{error}");
-    db.execute("DELETE FROM msg WHERE seq = 5", []).unwrap();
+    db.execute("DELETE FROM msg WHERE id & 0xff = 5", []).unwrap();
     assert!(matches!(SqliteStore::examine(folder.path()).unwrap_err(), StoreError::Damaged { .. }));
 }
 

@@ -5,9 +5,9 @@
 //! of two extensions at once none is lost.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -20,6 +20,7 @@ use super::caller::Caller;
 use super::containers::info;
 use super::lock::LeaseLock;
 use super::policy::LEASE_MAX_S;
+use super::replace::replace;
 use crate::error::{Result, ServerError};
 
 /// How long another process is waited for that makes a lease longer, or looks whether one is over.
@@ -72,10 +73,8 @@ impl Extensions {
         let path = self.path(name, id);
         let folder = self.folder.join(name.as_str());
         let draft = folder.join(format!(".{}.{}", id.as_str(), std::process::id()));
-        let written = write(&folder, &draft, &path, end);
-        if written.is_err() {
-            let _ = fs::remove_file(&draft); // it may not be there
-        }
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        let written = made.and_then(|()| replace(&draft, &path, format!("{end}\n").as_bytes()));
         written.map_err(ServerError::state("write", &path))
     }
 
@@ -99,15 +98,6 @@ impl Extensions {
             }
         }
     }
-}
-
-fn write(folder: &Path, draft: &Path, path: &Path, end: Timestamp) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(draft)?;
-    writeln!(file, "{end}")?;
-    file.sync_all()?;
-    fs::rename(draft, path)?;
-    File::open(folder)?.sync_all()
 }
 
 impl Node {

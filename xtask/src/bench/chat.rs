@@ -203,7 +203,7 @@ impl Bench {
             args.rounds
         ));
         let gx = self.serve("gx", "plain.toml")?;
-        let memory = Host::start(self.asker().arg("memory"), &self.folder.path().join("memory.log"))?;
+        let memory = self.memory()?;
         let mut pace = self.asker();
         pace.arg("pace").args([CROWD, each_second, seconds, args.rounds].map(|number| number.to_string()));
         pace.arg(format!("gx={}", gx.address)).arg(format!("memory={}", memory.address));
@@ -261,17 +261,19 @@ impl Bench {
 
     /// How much is stored and acknowledged, beside rows that are committed one by one.
     fn ingest(&self, args: &ChatArgs, report: &mut Report) -> Result<()> {
+        let memory = self.memory()?;
         for disk in [Disk::AsItIs, Disk::Slower(1), Disk::Slower(4)] {
             let [senders, seconds] = SENDERS;
             let what = format!("{senders} waiting senders, {}", disk.name());
             say(format_args!("{} rounds of {what}", args.rounds));
             let gx = self.serve_on(disk, "gx", "plain.toml")?;
             let mut ingest = self.asker();
-            ingest.args(["ingest", &gx.address, senders, seconds, &args.rounds.to_string()]);
+            ingest.args(["ingest", &gx.address, &memory.address, senders, seconds, &args.rounds.to_string()]);
             ingest.arg(self.folder.path().join(format!("rows {}.db", disk.name())));
             let told = json(&shell::read(&mut disk.under(&ingest))?)?;
             let chat = sample(&told["gx_per_s"]);
-            let [same, plain] = ["same_per_s", "plain_per_s"].map(|key| sample(&told[key]));
+            let [memory, same, plain] =
+                ["memory_per_s", "same_per_s", "plain_per_s"].map(|key| sample(&told[key]));
             let against = ratio(&chat, &same);
             report.verdict(
                 format!("{what}: at least 12 × the messages that are stored in the same tables one by one"),
@@ -281,6 +283,10 @@ impl Bench {
             report.note(
                 format!("{what}: against rows of a table without other keys, one by one"),
                 format!("{:.1} × ({:.0}/s)", ratio(&chat, &plain), plain.median()),
+            );
+            report.note(
+                format!("{what}: what their way to a chat that stores nothing gives, against the same tables one by one"),
+                format!("{:.1} × ({:.0}/s)", ratio(&memory, &same), memory.median()),
             );
         }
         Ok(())
@@ -324,6 +330,11 @@ impl Bench {
         serve.env("GX_DATA_DIR", self.folder.path().join(name));
         serve.args(["serve", "--json", "--listen", "127.0.0.1:0"]);
         Host::start(&mut disk.under(&serve), &self.folder.path().join(format!("{name}.log")))
+    }
+
+    /// Starts the same chat with its messages in memory.
+    fn memory(&self) -> Result<Host> {
+        Host::start(self.asker().arg("memory"), &self.folder.path().join("memory.log"))
     }
 
     fn nats(&self) -> Result<Host> {

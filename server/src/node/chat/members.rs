@@ -2,16 +2,16 @@
 //! beside the messages says who was one when that was last looked at, so that it is no matter whether a server ran meanwhile.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use gx_core::NodeId;
 
 use crate::error::{ChatError, Result, ServerError};
 use crate::node::Node;
+use crate::node::replace::replace;
 
 /// How soon what could not be done is tried again.
 const RETRY: Duration = Duration::from_secs(15);
@@ -73,13 +73,8 @@ fn read(path: &Path) -> io::Result<BTreeSet<NodeId>> {
     }
 }
 
-/// Writes it beside and renames it, so that after a crash it is the old one or the new one.
 fn write(path: &Path, members: &BTreeSet<NodeId>) -> io::Result<()> {
-    let draft: PathBuf = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    members.iter().try_for_each(|node| writeln!(file, "{node}"))?;
-    file.sync_all()?;
-    fs::rename(draft, path)?;
-    // Else the loss of power could bring the old one back, and who left since then would not be missed.
-    File::open(path.parent().expect("a file is in a folder"))?.sync_all()
+    let text: String = members.iter().map(|node| format!("{node}\n")).collect();
+    // Synced: else the loss of power could bring the old one back, and who left since then would not be missed.
+    replace(&path.with_extension("new"), path, text.as_bytes())
 }

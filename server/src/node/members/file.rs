@@ -1,14 +1,15 @@
 //! The file of the book, `DATA/members.json`: read whole, written beside, synced and renamed, so that after a crash it is
 //! the old one or the new one. A damaged one is left as it is, and nobody is a member until somebody has seen to it.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::book::{Book, FORMAT};
 use crate::error::{Result, ServerError, TrustError};
+use crate::node::replace::replace;
 
 const FILE: &str = "members.json";
 /// What the name of a file begins with that is not in its place yet.
@@ -90,21 +91,9 @@ pub(super) fn write(path: &Path, book: &Book) -> Result<()> {
     sweep(folder);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let draft = folder.join(format!("{DRAFT}{}.{number}", std::process::id()));
-    let text = serde_json::to_vec(book).expect("our own types always become JSON");
-    let placed = place(&draft, path, &text);
-    if placed.is_err() {
-        let _ = fs::remove_file(&draft); // it may not be there
-    }
-    placed.map_err(ServerError::state("write", path))
-}
-
-fn place(draft: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
-    file.write_all(text)?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    fs::rename(draft, path)?;
-    File::open(path.parent().expect("a file is in a folder"))?.sync_all()
+    let mut text = serde_json::to_vec(book).expect("our own types always become JSON");
+    text.push(b'\n');
+    replace(&draft, path, &text).map_err(ServerError::state("write", path))
 }
 
 /// Removes drafts that a crash has left.
