@@ -184,7 +184,7 @@ fn ingest(
     );
     let mut found = [const { Vec::new() }; 4];
     for round in 0..=rounds {
-        let mut rate = |crowd: &mut Crowd| {
+        let rate = |crowd: &mut Crowd| {
             let began = Instant::now();
             crowd.ingest(time).map(|acked| acked as f64 / began.elapsed().as_secs_f64())
         };

@@ -87,9 +87,9 @@ fn group() -> GroupId {
     "g".parse().expect("it is a name")
 }
 
-/// Connects and signs in; `None` where the server is gone.
-async fn sign_in(client: &Client, user: u64, device: &str) -> Option<(ChatSocket, Seq)> {
-    let mut socket = client.chat().await.ok()?;
+/// Connects and signs in; says why not where the server is gone, or has no room.
+async fn sign_in(client: &Client, user: u64, device: &str) -> Result<(ChatSocket, Seq), String> {
+    let mut socket = client.chat().await.map_err(|error| format!("no connection: {error:?}"))?;
     let hello = ClientFrame::Hello(Hello {
         v: 1,
         user: format!("User{user}").parse().expect("it is a name"),
@@ -98,11 +98,11 @@ async fn sign_in(client: &Client, user: u64, device: &str) -> Option<(ChatSocket
         resume: BTreeMap::new(),
         chain: BTreeMap::new(),
     });
-    socket.send(vec![hello.to_text()]).await.ok()?;
-    match next(&mut socket).await? {
-        ServerFrame::Welcome { rights, .. } => Some((socket, rights.groups[0].last)),
+    socket.send(vec![hello.to_text()]).await.map_err(|error| format!("nothing sent: {error:?}"))?;
+    match next(&mut socket).await.ok_or("the connection has ended")? {
+        ServerFrame::Welcome { rights, .. } => Ok((socket, rights.groups[0].last)),
         // What the server has not noticed the end of is still counted.
-        ServerFrame::Closing { why: WhyClosing::Crowded, .. } => None,
+        ServerFrame::Closing { why: WhyClosing::Crowded, .. } => Err("the user has too many".to_owned()),
         other => panic!("no welcome: {other:?}"),
     }
 }
@@ -164,7 +164,7 @@ async fn write(
             found = server.wait_for(Option::is_some) => found.expect("the test lasts").clone().expect("it is there"),
             _ = end.wait_for(|end| *end) => return acked,
         };
-        let Some((mut socket, _)) = sign_in(&client, user, "writer").await else {
+        let Ok((mut socket, _)) = sign_in(&client, user, "writer").await else {
             // There may be another server by then.
             let _ = tokio::time::timeout(AGAIN, server.changed()).await;
             continue;

@@ -134,7 +134,7 @@ async fn a_thousand_who_come_back_at_once_all_get_in_and_miss_nothing() {
         back.spawn(async move {
             let mut pause = AGAIN;
             let mut socket = loop {
-                if let Some((socket, _)) = sign_in(&client, user, &device).await {
+                if let Ok((socket, _)) = sign_in(&client, user, &device).await {
                     break socket;
                 }
                 // There were too many at once: everybody waits longer each time, as `gx chat` does.

@@ -96,7 +96,7 @@ async fn read(client: Client, mut end: watch::Receiver<Option<Seq>>) -> Vec<Mess
     let mut all: Vec<Message> = Vec::new();
     let seen = |all: &Vec<Message>| all.last().map_or(Seq::ZERO, |message| message.seq);
     loop {
-        let Some((mut socket, _)) = sign_in(&client, WRITERS + 1, "reader").await else {
+        let Ok((mut socket, _)) = sign_in(&client, WRITERS + 1, "reader").await else {
             let _ = tokio::time::timeout(AGAIN, end.changed()).await;
             continue;
         };
