@@ -30,6 +30,8 @@ struct Now {
     held: Option<String>,
     /// What answers say instead of something, of the same length.
     told: Option<(String, String)>,
+    /// How often they said so.
+    retold: usize,
     holding: usize,
     closed: bool,
 }
@@ -71,6 +73,11 @@ impl EngineProxy {
         assert_eq!(what.len(), instead.len(), "the answer's length is told before it");
         let told = Some((what.to_owned(), instead.to_owned()));
         self.state.now.lock().expect("no thread panicked").told = told;
+    }
+
+    /// Returns how often an answer said something else than the engine.
+    pub(crate) fn retold(&self) -> usize {
+        self.state.now.lock().expect("no thread panicked").retold
     }
 
     /// Waits until a request is held back; panics after a minute.
@@ -155,6 +162,7 @@ fn retell(state: &State, bytes: &mut [u8]) {
     for at in 0..bytes.len() {
         if bytes[at..].starts_with(what.as_bytes()) {
             bytes[at..at + instead.len()].copy_from_slice(instead.as_bytes());
+            state.now.lock().expect("no thread panicked").retold += 1;
         }
     }
 }

@@ -71,6 +71,7 @@ fn a_container_without_memory_is_told_as_that_also_where_the_engine_learns_it_la
     here.ok(&["create", "--name", &name, "--memory", "32MiB", IMAGE, "--", "tail", "/dev/zero"]);
     let exit = eventually("its end", || exit_of(&name));
     assert_eq!((&exit["code"], &exit["oom_killed"]), (&137.into(), &true.into()), "{exit}");
+    assert!(proxy.retold() > 0, "the engine's own word came through");
 
     let name = unique("killed");
     let _removed = Removed("docker", format!("gx-{name}"));

@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 
 use gx_core::NodeId;
 
-use super::Hub;
+use super::conn::Conn;
 use super::door::{MAX_PASSWORD, blocking, password_hash, secret};
+use super::{Hub, Store};
 use crate::id::UserName;
 use crate::store::{Account, StoreError};
 
@@ -137,53 +138,60 @@ impl Hub {
     /// [`AccountError::Store`], [`AccountError::Unavailable`]; its connections have ended all the same.
     pub async fn dismiss(self: &Arc<Self>, node: NodeId) -> Result<(), AccountError> {
         let store = self.store.clone();
-        let disabled = blocking(move || {
+        let changing = blocking(move || {
             let of_node = |account: &Account| account.node == Some(node) && !account.disabled;
-            let accounts = store.accounts()?.into_iter().filter(of_node);
-            let mut users = Vec::new();
-            for account in accounts {
-                store.put_account(&Account { disabled: true, ..account.clone() })?;
-                users.push(account.user);
-            }
-            Ok::<_, StoreError>(users)
+            change(&*store, |account| of_node(&account).then_some(Account { disabled: true, ..account }))
         });
-        let disabled = disabled.await;
+        let (disabled, changed) = changing.await.unwrap_or((Vec::new(), Err(AccountError::Unavailable)));
         self.account_changes.fetch_add(1, Ordering::SeqCst);
         self.cut(|conn| conn.node() == Some(node));
-        let users = disabled.ok_or(AccountError::Unavailable)??;
-        users.iter().for_each(|user| self.cut_user(user));
-        Ok(())
+        disabled.iter().for_each(|account| self.cut_user(&account.user));
+        changed
     }
 
     /// Gives accounts the key that stands for theirs now, where it is another. Whoever is there by the old one is cut off.
     ///
     /// # Errors
-    /// [`AccountError::Store`], [`AccountError::Unavailable`].
+    /// [`AccountError::Store`], [`AccountError::Unavailable`]; those that were changed by then are, and who was there by them is
+    /// cut off.
     pub async fn renew_keys(
         self: &Arc<Self>,
         current: impl Fn(NodeId) -> NodeId + Send + 'static,
     ) -> Result<Vec<UserName>, AccountError> {
         let store = self.store.clone();
-        let renewed = blocking(move || {
-            let mut renewed = Vec::new();
-            for account in store.accounts()? {
-                let Some((old, new)) = account.node.map(|node| (node, current(node))) else { continue };
-                if new != old {
-                    store.put_account(&Account { node: Some(new), ..account.clone() })?;
-                    renewed.push((account.user, old));
-                }
-            }
-            Ok::<_, StoreError>(renewed)
+        let changing = blocking(move || {
+            change(&*store, |account| {
+                let new = account.node.map(&current);
+                (new != account.node).then_some(Account { node: new, ..account })
+            })
         });
-        let renewed = renewed.await.ok_or(AccountError::Unavailable)??;
+        let (renewed, changed) = changing.await.unwrap_or((Vec::new(), Err(AccountError::Unavailable)));
         if !renewed.is_empty() {
             self.account_changes.fetch_add(1, Ordering::SeqCst);
-            self.cut(|conn| {
-                renewed.iter().any(|(user, old)| conn.user() == user || conn.node() == Some(*old))
-            });
+            let is_old = |conn: &Conn, old: &Account| conn.user() == &old.user || conn.node() == old.node;
+            self.cut(|conn| renewed.iter().any(|old| is_old(conn, old)));
         }
-        Ok(renewed.into_iter().map(|(user, _)| user).collect())
+        changed.map(|()| renewed.into_iter().map(|account| account.user).collect())
     }
+}
+
+/// Changes accounts one after the other until one cannot be; returns those that were, as they had been.
+fn change(
+    store: &dyn Store,
+    to: impl Fn(Account) -> Option<Account>,
+) -> (Vec<Account>, Result<(), AccountError>) {
+    let mut changed = Vec::new();
+    let mut all = || {
+        for account in store.accounts()? {
+            if let Some(new) = to(account.clone()) {
+                store.put_account(&new)?;
+                changed.push(account);
+            }
+        }
+        Ok(())
+    };
+    let result = all();
+    (changed, result)
 }
 
 /// Makes up a password: four groups of five letters.

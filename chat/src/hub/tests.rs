@@ -437,18 +437,30 @@ async fn a_graceful_stop_stores_and_answers_all_that_was_taken() {
     assert_eq!(chat.client("Army1").await.history("r").await.unwrap().len(), 30);
 }
 
-/// A store without room, when it is told so.
+/// A store without room, when it is told so, but for one account.
 struct Full {
     inner: Arc<dyn Store>,
     is_full: Arc<AtomicBool>,
+    has_account: AtomicBool,
+}
+
+impl Full {
+    fn new(inner: Arc<dyn Store>, is_full: Arc<AtomicBool>) -> Arc<Self> {
+        Arc::new(Self { inner, is_full, has_account: AtomicBool::new(false) })
+    }
+
+    fn room(&self) -> Result<(), StoreError> {
+        match self.is_full.load(Ordering::SeqCst) {
+            true => Err(StoreError::Full { path: "chat.db".to_owned() }),
+            false => Ok(()),
+        }
+    }
 }
 
 impl ChatStore for Full {
     fn append(&self, batch: &[NewMessage], now: u64) -> Result<Vec<Outcome>, StoreError> {
-        match self.is_full.load(Ordering::SeqCst) {
-            true => Err(StoreError::Full { path: "chat.db".to_owned() }),
-            false => self.inner.append(batch, now),
-        }
+        self.room()?;
+        self.inner.append(batch, now)
     }
 
     fn read(&self, group: &GroupId, range: Range, limit: u32, oldest: u64) -> Result<Page, StoreError> {
@@ -500,6 +512,9 @@ impl AccountStore for Full {
     }
 
     fn put_account(&self, account: &crate::store::Account) -> Result<(), StoreError> {
+        if self.is_full.load(Ordering::SeqCst) && self.has_account.swap(true, Ordering::SeqCst) {
+            self.room()?;
+        }
         self.inner.put_account(account)
     }
 
@@ -528,7 +543,7 @@ impl AccountStore for Full {
 async fn without_room_nothing_is_acknowledged_and_it_recovers() {
     let is_full = Arc::new(AtomicBool::new(false));
     let switch = is_full.clone();
-    let chat = Chat::with(army(), |inner| Arc::new(Full { inner, is_full: switch })).await;
+    let chat = Chat::with(army(), |inner| Full::new(inner, switch)).await;
     let mut army = chat.client("Army1").await;
     is_full.store(true, Ordering::SeqCst);
     army.send("1", "r", "x").await;
@@ -716,6 +731,22 @@ async fn a_key_that_stands_for_another_is_the_accounts_and_the_old_one_is_out() 
         assert_eq!(client.say(hello("Army1", &[])).await, expected);
     }
     assert!(chat.hub.renew_keys(|key| key).await.unwrap().is_empty(), "and nobody is cut off for nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_only_some_accounts_can_be_changed_those_who_were_there_by_them_are_out() {
+    let is_full = Arc::new(AtomicBool::new(false));
+    let switch = is_full.clone();
+    let chat = Chat::with(army(), |inner| Full::new(inner, switch)).await;
+    let army = chat.client("Army1").await;
+    let new = NodeId::from_bytes([2; 32]);
+    let current = move |key| if key == node() { new } else { key };
+    is_full.store(true, Ordering::SeqCst);
+    let refused = chat.hub.renew_keys(current).await;
+    assert!(matches!(refused, Err(AccountError::Store(StoreError::Full { .. }))), "{refused:?}");
+    army.until(|f| matches!(f, ServerFrame::Closing { why: WhyClosing::Removed, .. })).await;
+    is_full.store(false, Ordering::SeqCst);
+    assert_eq!(chat.hub.renew_keys(current).await.unwrap().len(), 5, "the rest");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -37,7 +37,8 @@ impl Trouble {
         state.lasting = Some((since, failures + 1));
         let is_fresh = |at: Instant| now.saturating_duration_since(at) < QUIET;
         let is_new = match &state.told {
-            Some((told, at)) => told != error || (failures == 0 && !is_fresh(*at)),
+            // One that was told and is over may come back at once, and last.
+            Some((told, at)) => told != error || (!state.is_known && !is_fresh(*at)),
             None => true,
         };
         if is_new {
@@ -70,6 +71,16 @@ mod tests {
         assert_eq!(trouble.worked(at(201)), Some(Past { lasted: Duration::from_secs(200), failures: 200 }));
         assert_eq!(trouble.worked(at(202)), None);
         assert!(trouble.failed("locked", at(300)));
+    }
+
+    #[test]
+    fn what_comes_back_at_once_and_lasts_is_told_too() {
+        let (trouble, start) = (Trouble::default(), Instant::now());
+        let at = |s| start + Duration::from_secs(s);
+        assert!(trouble.failed("full", at(0)) && trouble.worked(at(10)).is_some());
+        let told: Vec<u64> = (30..200).filter(|s| trouble.failed("full", at(*s))).collect();
+        assert_eq!(told, [60]);
+        assert_eq!(trouble.worked(at(200)), Some(Past { lasted: Duration::from_secs(170), failures: 170 }));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Row};
 use rustix::fs::{FlockOperation, flock};
 
+use super::expire::shrink;
 use super::sqlite::{Kept, of};
 use super::{Head, StoreError};
 use crate::id::{ChainHash, GroupId, Seq};
@@ -56,7 +57,7 @@ INSERT INTO grp (name, first, last, ts, head, base, base_ts)
     SELECT name, first, last, ts, head, base, base_ts FROM grp_1 ORDER BY name;
 INSERT INTO msg (id, ts, sender, cid, text, h)
     SELECT (grp.id << 40) + old.seq, old.ts, old.sender, old.cid, old.text, old.h
-    FROM grp JOIN msg_1 AS old ON old.grp = grp.name ORDER BY grp.id, old.seq;
+    FROM grp CROSS JOIN msg_1 AS old WHERE old.grp = grp.name ORDER BY grp.id, old.seq;
 DROP TABLE msg_1;
 DROP TABLE grp_1;
 ";
@@ -87,6 +88,8 @@ pub(super) fn database(path: &Path) -> Result<Connection, StoreError> {
             check(path, &db)?;
             tracing::info!(path = %path.display(), from = found, to = VERSION, "bringing the chat's database up to date");
             bring_up(&mut db).map_err(of(path))?;
+            // What the old tables had is given back; where that fails it is used again later.
+            while shrink(&db).unwrap_or(false) {}
         }
         None => make(&mut db).map_err(of(path))?,
     }

@@ -1,5 +1,7 @@
 //! Moves files into and out of a container, as tar archives that are never held in memory.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use containers_api::conn::hyper::Body;
@@ -14,6 +16,10 @@ use crate::{error, lifecycle};
 /// Where the engine says what a path is: base64 of JSON.
 const STAT_HEADER: &str = "x-docker-container-path-stat";
 
+/// How often a copy is asked for again that came without an entry, and after which pause.
+const EMPTY_TRIES: u32 = 40;
+const EMPTY_PAUSE: Duration = Duration::from_millis(50);
+
 /// Unpacks an archive below a folder.
 pub(crate) async fn copy_in(engine: &Engine, id: &ContainerId, path: &str, archive: Input) -> Result<()> {
     must_be_folder(engine, id, path).await?;
@@ -26,22 +32,44 @@ pub(crate) async fn copy_in(engine: &Engine, id: &ContainerId, path: &str, archi
 }
 
 /// Writes an archive of a file or folder.
+///
+/// Podman answers before it copies. Where it then cannot, as what is mounted goes away beside the end of a container, the
+/// archive ends without an entry and without an error.
 pub(crate) async fn copy_out(engine: &Engine, id: &ContainerId, path: &str, out: &Output) -> Result<()> {
+    for _ in 0..EMPTY_TRIES {
+        if copied(engine, id, path, out).await? {
+            return Ok(());
+        }
+        tokio::time::sleep(EMPTY_PAUSE).await;
+    }
+    let message = format!("podman copied nothing of {path}, which is there");
+    Err(RuntimeError::new(ErrorCode::Unavailable, message).hint("try again"))
+}
+
+/// Writes an archive, unless it has no entries; returns whether it has.
+async fn copied(engine: &Engine, id: &ContainerId, path: &str, out: &Output) -> Result<bool> {
     let mut body = engine
         .get_body(&format!("/containers/{id}/archive"), &[("path", path)])
         .await
         .map_err(|error| of_path(id, path, &error))?;
+    let mut has_entries = false;
     loop {
         let chunk = tokio::select! {
             chunk = body.data() => chunk,
-            () = out.gone() => return Ok(()),
+            () = out.gone() => return Ok(true),
         };
-        let Some(chunk) = chunk else { return Ok(()) };
+        let Some(chunk) = chunk else { return Ok(has_entries) };
         let chunk = chunk.map_err(|error| cut_off(&error))?;
-        if out.stdout(&chunk).await.is_err() {
-            return Ok(());
+        has_entries = has_entries || begins_with_an_entry(&chunk);
+        if has_entries && out.stdout(&chunk).await.is_err() {
+            return Ok(true);
         }
     }
+}
+
+/// Returns whether the first bytes of an archive are an entry's: its name, and not the zeros of the end.
+fn begins_with_an_entry(chunk: &[u8]) -> bool {
+    chunk.first().is_some_and(|byte| *byte != 0)
 }
 
 /// Returns what comes in as the body of a request.
@@ -122,6 +150,14 @@ fn cut_off(error: &dyn std::error::Error) -> RuntimeError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_archive_without_entries_is_told_from_one_that_has_some() {
+        let entry = |name: &[u8]| [name, &[0; 412]].concat();
+        assert!(begins_with_an_entry(&entry(b"gx-c")));
+        assert!(!begins_with_an_entry(&[0; 1024]), "the end of an archive");
+        assert!(!begins_with_an_entry(b""));
+    }
 
     #[test]
     fn what_a_path_is_is_read_from_the_header() {

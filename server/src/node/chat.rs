@@ -1,5 +1,6 @@
 //! The chat that a host serves: it is there while `gx serve` runs, where a policy is configured.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use gx_chat::UserName;
 use gx_chat::hub::{AccountInfo, AccountRequest, Hub, Peer};
 use gx_chat::policy::Policy;
+use gx_core::NodeId;
 use gx_core::api::{ChatStarted, ChatStopped, ChatUser, ChatUserRequest, ChatUsers};
 
 use super::{Caller, Node, Verb, authorize};
@@ -22,8 +24,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 pub(super) struct Chat {
     policy: Option<PathBuf>,
     hub: Mutex<Option<Arc<Hub>>>,
-    /// Held by whoever brings it in line with the list of members.
-    settling: tokio::sync::Mutex<()>,
+    /// Who was a member since the chat was last brought in line with their list, also where that cannot be written down. Held by
+    /// whoever does it.
+    settling: tokio::sync::Mutex<BTreeSet<NodeId>>,
 }
 
 impl Chat {
@@ -34,6 +37,10 @@ impl Chat {
     fn hub(&self) -> Option<Arc<Hub>> {
         self.hub.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+
+    fn serve(&self, hub: Arc<Hub>) {
+        *self.hub.lock().unwrap_or_else(PoisonError::into_inner) = Some(hub);
+    }
 }
 
 impl Node {
@@ -42,12 +49,18 @@ impl Node {
     /// # Errors
     /// [`ChatError`], when the policy or the messages cannot be used.
     pub(crate) fn open_chat(&self) -> Result<()> {
-        let Some(policy) = read(self.chat.policy.as_ref())? else {
-            return Ok(());
-        };
-        let hub = Hub::open(&self.data.join("chat"), policy, self.id()).map_err(ChatError::from)?;
-        *self.chat.hub.lock().unwrap_or_else(PoisonError::into_inner) = Some(hub);
+        if let Some(hub) = self.opened()? {
+            self.chat.serve(hub);
+        }
         Ok(())
+    }
+
+    /// Opens the chat, where one is configured; nobody gets in yet.
+    fn opened(&self) -> Result<Option<Arc<Hub>>> {
+        let Some(policy) = read(self.chat.policy.as_ref())? else {
+            return Ok(None);
+        };
+        Ok(Some(Hub::open(&self.data.join("chat"), policy, self.id()).map_err(ChatError::from)?))
     }
 
     /// Reads the chat's policy again. One that cannot be used changes nothing.
@@ -146,8 +159,14 @@ impl Node {
     pub async fn start_chat(&self, caller: &Caller) -> Result<ChatStarted> {
         authorize(caller, Verb::Administer, None)?;
         let started = self.chat.hub().is_none();
-        if started {
-            self.open_chat()?;
+        if started && let Some(hub) = self.opened()? {
+            // Who left meanwhile is out before anybody gets in.
+            if let Err(error) = self.follow_members(&hub).await {
+                hub.stop().await;
+                return Err(error);
+            }
+            self.chat.serve(hub);
+            // Who leaves from now on is seen to beside it; who did so since the first look, here.
             self.settle_chat().await?;
         }
         self.administered(caller)?;

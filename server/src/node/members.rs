@@ -183,9 +183,11 @@ impl Members {
         self.shared.changed.subscribe()
     }
 
-    /// Returns all members; nothing where the list cannot be used.
+    /// Returns all who are members at this moment; nothing where the list cannot be used.
     pub(crate) fn ids(&self) -> Option<BTreeSet<NodeId>> {
-        Some(self.list().ok()?.members.keys().copied().collect())
+        let (list, now) = (self.list().ok()?, now());
+        let lasting = list.members.values().filter(|member| member.until.is_none_or(|until| until > now));
+        Some(lasting.map(|member| member.id).collect())
     }
 
     /// Returns the list as it is now.

@@ -9,7 +9,7 @@ use std::path::Path;
 /// a crash or the loss of power the file is the old one or the new one. Whoever calls this is the only one to use the draft.
 ///
 /// # Errors
-/// Those of the file system; the old file is there still, and the draft is not.
+/// Those of the file system; the draft is gone, and the old file is there still, unless only syncing the folder has failed.
 pub(super) fn replace(draft: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
     let placed = place(draft, path, text);
     if placed.is_err() {

@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use gx_chat::hub::Hub;
 use gx_core::NodeId;
 
 use crate::error::{ChatError, Result, ServerError};
@@ -39,27 +41,58 @@ impl Node {
     /// # Errors
     /// [`ChatError`], [`ServerError::State`]; what could not be done is done the next time.
     pub(crate) async fn settle_chat(&self) -> Result<()> {
-        let _one_at_a_time = self.chat.settling.lock().await;
+        match self.chat.hub() {
+            Some(hub) => self.follow_members(&hub).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Does that for a chat. What fails keeps nothing else from being done.
+    pub(super) async fn follow_members(&self, hub: &Arc<Hub>) -> Result<()> {
+        let mut seen = self.chat.settling.lock().await;
         // A list that cannot be read says of nobody that they are gone.
-        let (Some(hub), Some(now)) = (self.chat.hub(), self.members.ids()) else { return Ok(()) };
+        let Some(now) = self.members.ids() else { return Ok(()) };
         let path = self.data.join("chat").join("members");
-        let before = read(&path).map_err(ServerError::state("read", &path))?;
+        let mut failures: Vec<ServerError> = Vec::new();
+        let written = match read(&path) {
+            Ok(written) => Some(written),
+            Err(error) => {
+                failures.push(ServerError::state("read", &path)(error));
+                None
+            }
+        };
+        let before: BTreeSet<NodeId> = written.iter().flatten().chain(&*seen).copied().collect();
+        // Should anything fail from here on, they are not forgotten.
+        *seen = before.union(&now).copied().collect();
+
         let (members, here) = (self.members.clone(), now.clone());
         let current =
             move |node| Some(members.current(node)).filter(|new| here.contains(new)).unwrap_or(node);
-        let renew = current.clone();
-        for user in hub.renew_keys(renew).await.map_err(ChatError::from)? {
-            tracing::info!(%user, "an account of the chat has its member's new key");
+        match hub.renew_keys(current.clone()).await {
+            Ok(users) => {
+                users.iter().for_each(
+                    |user| tracing::info!(%user, "an account of the chat has its member's new key"),
+                );
+            }
+            Err(error) => failures.push(ChatError::from(error).into()),
         }
         // Who has another key now is still the same member.
         for node in before.difference(&now).copied().filter(|node| current(*node) == *node) {
-            hub.dismiss(node).await.map_err(ChatError::from)?;
-            tracing::info!(member = %node, "let in no more to the chat");
+            match hub.dismiss(node).await {
+                Ok(()) => tracing::info!(member = %node, "let in no more to the chat"),
+                Err(error) => failures.push(ChatError::from(error).into()),
+            }
         }
-        if before != now {
-            write(&path, &now).map_err(ServerError::state("write", &path))?;
+        if failures.is_empty() && written.is_some_and(|written| written != now) {
+            failures.extend(write(&path, &now).map_err(ServerError::state("write", &path)).err());
         }
-        Ok(())
+        match failures.into_iter().next() {
+            Some(error) => Err(error),
+            None => {
+                *seen = now;
+                Ok(())
+            }
+        }
     }
 }
 
