@@ -57,7 +57,7 @@ async fn initialise(engine: &Engine, id: &ContainerId) -> Result<()> {
     let Err(error) = engine.post(&path).await else { return Ok(()) };
     match error::said(&error) {
         Some((304, _)) => {}
-        _ => return Err(error::of_start(id, &error)),
+        _ => return Err(lifecycle::not_started(id, &error).await),
     }
     match lifecycle::inspect(engine, id).await?.state() {
         ContainerState::Created => Ok(()),

@@ -12,6 +12,7 @@
 //! | networks of owners | `network.rs` |
 //! | volumes that nobody uses | `volumes.rs` |
 //! | starting, ending, removing | `lifecycle.rs` |
+//! | the process beside a container | `conmon.rs` |
 //! | work that outlives its caller | `tasks.rs` |
 //! | what is read at the start | `feed.rs` |
 //! | commands in a container, and ending them | `exec.rs` `frames.rs` `session.rs` |
@@ -20,6 +21,7 @@
 
 mod build;
 mod config;
+mod conmon;
 mod container;
 mod copy;
 mod create;

@@ -10,7 +10,7 @@ use podman_api::opts::ContainerDeleteOpts;
 
 use crate::container::Inspected;
 use crate::engine::{Engine, EngineError};
-use crate::error;
+use crate::{conmon, error};
 
 /// How often the engine looks whether a container that was told to end has done so. It costs the engine about a
 /// millisecond of CPU each time.
@@ -51,10 +51,18 @@ pub(crate) async fn look_at(engine: &Engine, container: &str) -> Result<Inspecte
 pub(crate) async fn start(engine: &Engine, id: &ContainerId) -> Result<()> {
     match engine.container(id).start(None).await {
         Err(error) if error::said(&error).is_none_or(|(status, _)| status != 304) => {
-            Err(error::of_start(id, &error))
+            Err(not_started(id, &error).await)
         }
         _ => Ok(()),
     }
+}
+
+/// Returns why a container was not started or initialised, once what Podman began for it is taken down.
+pub(crate) async fn not_started(id: &ContainerId, error: &EngineError) -> RuntimeError {
+    if error::said(error).is_some() {
+        conmon::gone(id).await;
+    }
+    error::of_start(id, error)
 }
 
 /// Waits until the main process has ended.

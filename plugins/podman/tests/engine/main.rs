@@ -7,6 +7,7 @@
 mod create;
 mod events;
 mod exec;
+mod feed;
 mod files;
 mod images;
 mod lifecycle;
