@@ -82,6 +82,8 @@ pub struct Hub {
     /// Held by whoever sends what was stored.
     fan: Mutex<()>,
     stopping: AtomicBool,
+    /// Held by whoever changes accounts.
+    accounts: Mutex<()>,
     /// How often accounts were changed.
     account_changes: AtomicU64,
     /// Somebody is gone.
@@ -166,6 +168,7 @@ impl Hub {
             marks: Mutex::default(),
             fan: Mutex::default(),
             stopping: AtomicBool::new(false),
+            accounts: Mutex::default(),
             account_changes: AtomicU64::new(0),
             gone: Notify::new(),
             troubles: Troubles::default(),

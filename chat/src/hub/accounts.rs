@@ -1,13 +1,13 @@
 //! Accounts, as whoever runs the chat sees and changes them.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use gx_core::NodeId;
 
+use super::Hub;
 use super::conn::Conn;
 use super::door::{MAX_PASSWORD, blocking, password_hash, secret};
-use super::{Hub, Store};
 use crate::id::UserName;
 use crate::store::{Account, StoreError};
 
@@ -124,8 +124,12 @@ impl Hub {
             ),
             None => None,
         };
-        let (store, account) = (self.store.clone(), Account { user: user.clone(), password, node, disabled });
-        blocking(move || store.put_account(&account)).await.ok_or(AccountError::Unavailable)??;
+        let (hub, account) = (self.clone(), Account { user: user.clone(), password, node, disabled });
+        let put = blocking(move || {
+            let _one_at_a_time = hub.changing_accounts();
+            hub.store.put_account(&account)
+        });
+        put.await.ok_or(AccountError::Unavailable)??;
         // Whoever proves themselves at this moment by what was true before is not let in.
         self.account_changes.fetch_add(1, Ordering::SeqCst);
         self.cut_user(&user);
@@ -137,10 +141,10 @@ impl Hub {
     /// # Errors
     /// [`AccountError::Store`], [`AccountError::Unavailable`]; its connections have ended all the same.
     pub async fn dismiss(self: &Arc<Self>, node: NodeId) -> Result<(), AccountError> {
-        let store = self.store.clone();
+        let hub = self.clone();
         let changing = blocking(move || {
             let of_node = |account: &Account| account.node == Some(node) && !account.disabled;
-            change(&*store, |account| of_node(&account).then_some(Account { disabled: true, ..account }))
+            hub.change(|account| of_node(&account).then_some(Account { disabled: true, ..account }))
         });
         let (disabled, changed) = changing.await.unwrap_or((Vec::new(), Err(AccountError::Unavailable)));
         self.account_changes.fetch_add(1, Ordering::SeqCst);
@@ -158,9 +162,9 @@ impl Hub {
         self: &Arc<Self>,
         current: impl Fn(NodeId) -> NodeId + Send + 'static,
     ) -> Result<Vec<UserName>, AccountError> {
-        let store = self.store.clone();
+        let hub = self.clone();
         let changing = blocking(move || {
-            change(&*store, |account| {
+            hub.change(|account| {
                 let new = account.node.map(&current);
                 (new != account.node).then_some(Account { node: new, ..account })
             })
@@ -173,25 +177,28 @@ impl Hub {
         }
         changed.map(|()| renewed.into_iter().map(|account| account.user).collect())
     }
-}
 
-/// Changes accounts one after the other until one cannot be; returns those that were, as they had been.
-fn change(
-    store: &dyn Store,
-    to: impl Fn(Account) -> Option<Account>,
-) -> (Vec<Account>, Result<(), AccountError>) {
-    let mut changed = Vec::new();
-    let mut all = || {
-        for account in store.accounts()? {
-            if let Some(new) = to(account.clone()) {
-                store.put_account(&new)?;
-                changed.push(account);
+    /// Changes accounts one after the other until one cannot be; returns those that were, as they had been.
+    fn change(&self, to: impl Fn(Account) -> Option<Account>) -> (Vec<Account>, Result<(), AccountError>) {
+        let _one_at_a_time = self.changing_accounts();
+        let mut changed = Vec::new();
+        let mut all = || {
+            for account in self.store.accounts()? {
+                if let Some(new) = to(account.clone()) {
+                    self.store.put_account(&new)?;
+                    changed.push(account);
+                }
             }
-        }
-        Ok(())
-    };
-    let result = all();
-    (changed, result)
+            Ok(())
+        };
+        let result = all();
+        (changed, result)
+    }
+
+    /// An account is read and written by one at a time: nobody writes what they read before another's change.
+    fn changing_accounts(&self) -> MutexGuard<'_, ()> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Makes up a password: four groups of five letters.

@@ -750,6 +750,25 @@ async fn where_only_some_accounts_can_be_changed_those_who_were_there_by_them_ar
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_that_is_disabled_while_its_key_is_renewed_stays_disabled() {
+    let chat = Chat::new().await;
+    let user: UserName = "NavyMarshal".parse().unwrap();
+    for round in 0..100 {
+        let keys = [node(), NodeId::from_bytes([2; 32])];
+        let (old, new) = (keys[round % 2], keys[(round + 1) % 2]);
+        let enabled = AccountRequest { node: Some(old), ..AccountRequest::default() };
+        chat.hub.put_account(&user, enabled).await.unwrap();
+        let disabled = AccountRequest { node: Some(old), disabled: true, ..AccountRequest::default() };
+        let renewal = chat.hub.renew_keys(move |key| if key == old { new } else { key });
+        let (renewed, put) = tokio::join!(renewal, chat.hub.put_account(&user, disabled));
+        renewed.unwrap();
+        put.unwrap();
+        let accounts = chat.hub.accounts().await.unwrap();
+        assert!(accounts.iter().any(|account| account.user == user && account.disabled), "round {round}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_who_is_renamed_is_out_and_the_new_name_is_nobody_yet() {
     let chat = Chat::new().await;
     let (mut general, mut army) = (chat.client("ArmyGeneral").await, chat.client("Army1").await);
