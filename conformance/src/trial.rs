@@ -255,6 +255,12 @@ impl Trial {
         soon("inspect", SOON, self.runtime.inspect(id.clone())).await?.of("inspect")
     }
 
+    /// Stops a [`graceful`](crate::workload::graceful) container, however long it takes to do what it does then.
+    pub(crate) async fn ask_to_end(&self, id: &ContainerId) -> Verdict {
+        let options = gx_core::runtime::StopOptions { signal: Some("TERM".into()), grace_ms: Some(60_000) };
+        soon("stop", 2 * SOON, self.runtime.stop(id.clone(), options)).await?.of("stop")
+    }
+
     pub(crate) async fn kill(&self, id: &ContainerId) -> Verdict {
         let options = gx_core::runtime::StopOptions { signal: None, grace_ms: Some(0) };
         soon("stop without grace", SOON, self.runtime.stop(id.clone(), options)).await?.of("stop")

@@ -28,6 +28,12 @@ pub(crate) fn graceful(signal: &str, code: i32) -> Vec<String> {
     sh(format!("trap 'exit {code}' {signal}; echo ready; {FOR_EVER} & wait"))
 }
 
+/// Returns a command that writes lines, then waits for SIGTERM, and then writes others.
+pub(crate) fn says_at_the_end(first: &str, last: &str) -> Vec<String> {
+    let lines = |words: &str| words.split(' ').map(|word| format!("echo {word}; ")).collect::<String>();
+    sh(format!("trap '{}exit' TERM; {}{FOR_EVER} & wait", lines(last), lines(first)))
+}
+
 /// Returns a command that writes so many bytes, [`flood_line`] over and over.
 pub(crate) fn flood(bytes: u64) -> Vec<String> {
     sh(format!("yes {} | head -c {bytes}", flood_line().trim_end()))

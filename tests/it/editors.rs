@@ -5,14 +5,14 @@
 //! connection that all programs share, the server sent by sftp, and its socket led here instead of a port.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::clients::CLIENTS;
 use crate::ssh::made;
-use crate::support::{IMAGE, Surroundings, eventually, run, unique};
+use crate::support::{IMAGE, Surroundings, eventually, free_port, run, unique};
 
 #[test]
 fn docker_is_edited_in() {
@@ -191,10 +191,9 @@ struct Editor {
 
 impl Editor {
     fn connect(config: &Path, name: &str) -> Self {
-        let proxy =
-            TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port is free");
+        let proxy = free_port();
         let mut ssh = Command::new("ssh");
-        ssh.arg("-F").arg(config).args(["-T", "-D", &proxy.port().to_string(), "-o", "ConnectTimeout=15"]);
+        ssh.arg("-F").arg(config).args(["-T", "-D", &proxy.to_string(), "-o", "ConnectTimeout=15"]);
         ssh.arg(format!("gx-{name}")).arg("sh").stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut ssh = ssh.spawn().expect("ssh starts");
         let stdin = ssh.stdin.as_mut().expect("stdin is piped");
@@ -206,7 +205,7 @@ impl Editor {
             assert!(output.read_line(&mut line).expect("it is text") > 0, "the script ended: {said:?}");
             said.push(line.trim_end().to_owned());
         }
-        Self { ssh, output, proxy: proxy.port(), said }
+        Self { ssh, output, proxy, said }
     }
 
     /// Asks the server for its page by SOCKS (RFC 1928), the name looked up in the container.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Host, IMAGE, Removed, Surroundings, eventually, run, signal, unique};
+use crate::support::{Host, IMAGE, Removed, Surroundings, eventually, free_port, run, signal, unique};
 
 /// A server that exchanges its table often, and knows these.
 fn server(seeds: &[&str], more: &str) -> Surroundings {
@@ -252,10 +252,8 @@ fn bad_peers_change_neither_the_result_nor_the_time_by_much() {
     eventually("the servers know each other", || (table(&network[0].0).len() == 2).then_some(()));
     let silent = peer(|mut stream| drop(stream.read_to_end(&mut Vec::new())));
     let garbage = peer(|mut stream| drop(stream.write_all(&[0x16; 4_096])));
-    let refusing =
-        TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let refusing = format!("127.0.0.1:{}", free_port());
     let client = Surroundings::new();
-    let refusing = refusing.to_string();
     client.ok(&["peers", "add", "--offline", &network[0].1.address, &silent, &garbage, &refusing]);
     let begun = Instant::now();
     let updated = client.json(&["peers", "update"]);

@@ -2,11 +2,11 @@
 //! outside, and taken.
 
 use std::io::{ErrorKind, Read};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{TcpStream, UdpSocket};
 use std::time::Duration;
 
 use crate::clients::CLIENTS;
-use crate::support::{IMAGE, Removed, Surroundings, eventually, try_engine, unique};
+use crate::support::{IMAGE, Removed, Surroundings, eventually, free_port, try_engine, unique};
 
 #[test]
 fn docker_publishes() {
@@ -72,8 +72,7 @@ fn published(runtime: &str) {
     let here = Surroundings::new();
     let name = unique("ports");
     let _removed = Removed(runtime, format!("gx-{name}"));
-    let own =
-        TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+    let own = free_port();
     let wish = format!("{own}:8080");
     let create =
         ["create", "--runtime", runtime, "--name", &name, "-p", &wish, "-p", "5353/udp", "--ports", "2"];

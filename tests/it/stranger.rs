@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::support::{IMAGE, Removed, Surroundings, engine, root, run_within, unique};
+use crate::support::{IMAGE, Removed, Surroundings, engine, eventually, root, run_within, unique};
 
 /// How long a build or the suite may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(900);
@@ -58,7 +58,7 @@ fn used(here: &Surroundings) {
     assert_eq!((made["runtime"].as_str(), made["state"].as_str()), (Some("elsewhere"), Some("running")));
     let seen = engine("docker", &["inspect", "--format", "{{.Id}}", &format!("gx-{name}")]);
     assert_eq!(made["id"].as_str(), Some(seen.trim()));
-    assert_eq!(here.ok(&["logs", &name]), "from elsewhere\n");
+    eventually("it says something", || (here.ok(&["logs", &name]) == "from elsewhere\n").then_some(()));
     here.ok(&["rm", "--force", &name]);
 }
 

@@ -113,9 +113,19 @@ async fn seen(t: Arc<Trial>) -> Verdict {
 }
 
 async fn since(t: Arc<Trial>) -> Verdict {
+    // An engine remembers some hundred events, of everybody who uses it: what others do may drive a life out.
+    for _ in 0..2 {
+        if afterwards(&t).await.is_ok() {
+            return Ok(());
+        }
+    }
+    afterwards(&t).await
+}
+
+async fn afterwards(t: &Arc<Trial>) -> Verdict {
     let began = now();
-    let id = life(&t).await?;
-    let (mut items, call) = watching(&t, Some(began));
+    let id = life(t).await?;
+    let (mut items, call) = watching(t, Some(began));
     let events = until_removed(&mut items, &id).await?;
     drop(items);
     soon("events", SOON, call).await?.expect("the task is not aborted")?;

@@ -263,7 +263,7 @@ async fn timeout(t: Arc<Trial>) -> Verdict {
 
 async fn timeout_kills(t: Arc<Trial>) -> Verdict {
     let id = container(&t).await?;
-    let exec = ExecSpec { timeout_ms: Some(5000), ..spec(argv(&["sleep", "4242"])) };
+    let exec = ExecSpec { timeout_ms: Some(10_000), ..spec(argv(&["sleep", "4242"])) };
     let call = t.runtime.exec(id.clone(), exec, Input::empty(), Output::null());
     let (ended, seen) = tokio::join!(soon("exec", SOON, call), until_seen(&t, &id, true));
     seen?;

@@ -138,12 +138,15 @@ async fn no_command(t: Arc<Trial>) -> Verdict {
 }
 
 async fn wait(t: Arc<Trial>) -> Verdict {
-    let id = t.running(sh("sleep 0.7; exit 6")).await?;
-    let began = Instant::now();
+    let id = t.running(graceful("TERM", 6)).await?;
+    t.until_said(&id, "ready").await?;
     let both = async { tokio::join!(t.wait(&id), t.wait(&id)) };
-    let (first, second) = both.await;
+    tokio::pin!(both);
+    let early = tokio::time::timeout(Duration::from_millis(200), &mut both).await;
+    check!(early.is_err(), "wait did not wait");
+    let (ended, (first, second)) = tokio::join!(t.ask_to_end(&id), both);
+    ended?;
     same("the exit code", (first?.code, second?.code), (6, 6))?;
-    check!(began.elapsed() > Duration::from_millis(100), "wait did not wait");
     same("the state", t.inspect(&id).await?.state, ContainerState::Exited)
 }
 

@@ -9,7 +9,7 @@ use gx_core::{ContainerId, ErrorCode, Timestamp};
 
 use super::lifecycle::missing;
 use crate::trial::{Called, Case, Failure, SOON, Said, Trial, Verdict, case, check, refused, same, soon};
-use crate::workload::{flood, flood_line, sh, stubborn};
+use crate::workload::{flood, flood_line, says_at_the_end, sh, stubborn};
 
 pub(super) const CASES: &[Case] = &[
     case!("logs/split", "standard output and standard error are apart", [], split),
@@ -143,10 +143,10 @@ async fn line(items: &mut Items) -> Verdict<Option<String>> {
 }
 
 async fn follow(t: Arc<Trial>) -> Verdict {
-    let id = t.running(sh("echo first; sleep 3; echo second; echo third")).await?;
+    let id = t.running(says_at_the_end("first", "second third")).await?;
     let (mut items, call) = following(&t, &id, LogOptions { follow: true, ..LogOptions::default() });
     same("the first line", line(&mut items).await?.as_deref(), Some("first\n"))?;
-    check!(t.inspect(&id).await?.exit.is_none(), "the first line comes only after the exit");
+    t.ask_to_end(&id).await?;
     let mut rest = String::new();
     while let Some(text) = line(&mut items).await? {
         rest.push_str(&text);
@@ -162,10 +162,15 @@ async fn follow_ended(t: Arc<Trial>) -> Verdict {
 }
 
 async fn follow_tail(t: Arc<Trial>) -> Verdict {
-    let id = t.running(sh("echo a; echo b; echo ready; sleep 3; echo c")).await?;
+    let id = t.running(says_at_the_end("a b ready", "c")).await?;
     t.until_said(&id, "ready").await?;
-    let said = t.logs(&id, LogOptions { follow: true, tail: Some(1), ..LogOptions::default() }).await?;
-    same("the output", said, Said::new("ready\nc\n", ""))
+    let options = LogOptions { follow: true, tail: Some(1), ..LogOptions::default() };
+    let (mut items, call) = following(&t, &id, options);
+    same("the last line", line(&mut items).await?.as_deref(), Some("ready\n"))?;
+    t.ask_to_end(&id).await?;
+    same("the next", line(&mut items).await?.as_deref(), Some("c\n"))?;
+    same("the end", line(&mut items).await?, None)?;
+    soon("logs", SOON, call).await?.expect("the task is not aborted")
 }
 
 async fn reader_gone(t: Arc<Trial>) -> Verdict {

@@ -229,9 +229,11 @@ pub(crate) fn state_of(state: &EngineState) -> ContainerState {
 
 /// Returns how the main process ended.
 pub(crate) fn exit(state: &EngineState) -> Exit {
+    let at = |text: &Option<String>| text.as_deref().and_then(timestamp);
     Exit {
         oom_killed: state.oom_killed.unwrap_or(false),
-        finished_at: state.finished_at.as_deref().and_then(timestamp),
+        // The engine notes a start when it hears of it, which may be after the end of a short one.
+        finished_at: at(&state.finished_at).max(at(&state.started_at)),
         ..Exit::from_code(exit_code(state.exit_code))
     }
 }

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, again};
 use crate::error;
 use crate::lifecycle;
 use crate::network;
@@ -25,7 +25,7 @@ use crate::spec::SpecGenerator;
 /// How many keys can be worked on at once; others that share a place wait for each other.
 const TURNS: usize = 64;
 /// For how long a name may be taken by a container that cannot be seen: one that is just being made or removed.
-const UNSEEN_LIMIT: Duration = Duration::from_secs(5);
+const UNSEEN_LIMIT: Duration = Duration::from_secs(30);
 const UNSEEN_POLL: Duration = Duration::from_millis(20);
 
 /// The turns that requests of one key take, in this process and between those that share a folder.
@@ -124,7 +124,9 @@ async fn find_or_make(
     let _stay = network::ensure(engine, spec.network.as_ref(), networks).await?;
     let begun = Instant::now();
     loop {
-        let error = match engine.post_json::<Created>("/containers/create", &[], Some(&body)).await {
+        // Of two that are the first to name a volume, one finds it made by the other.
+        let create = || engine.post_json::<Created>("/containers/create", &[], Some(&body));
+        let error = match again(error::is_volume_changing, create).await {
             Ok(created) => return Ok((created.id, false)),
             Err(error) => error,
         };

@@ -6,6 +6,7 @@
 //! ends within a line. These are asked for here, through the same request layer it stands on (containers-api).
 
 use std::path::Path;
+use std::time::Duration;
 
 use containers_api::conn::hyper::body::HttpBody;
 use containers_api::conn::hyper::{Body, Client, Response};
@@ -15,6 +16,7 @@ use gx_core::ContainerId;
 use podman_api::Podman;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, sleep};
 
 pub(crate) use podman_api::Error as EngineError;
 
@@ -186,6 +188,24 @@ impl Lines {
                 }
                 None => self.ended = true,
             }
+        }
+    }
+}
+
+/// For how long is asked again, and after which pause.
+const AGAIN_LIMIT: Duration = Duration::from_secs(10);
+const AGAIN_PAUSE: Duration = Duration::from_millis(20);
+
+/// Asks again while the service fails for want of something that is just coming, going or ending.
+pub(crate) async fn again<T, F: Future<Output = Result<T>>>(
+    is_passing: impl Fn(&EngineError) -> bool,
+    ask: impl Fn() -> F,
+) -> Result<T> {
+    let begun = Instant::now();
+    loop {
+        match ask().await {
+            Err(error) if is_passing(&error) && begun.elapsed() < AGAIN_LIMIT => sleep(AGAIN_PAUSE).await,
+            answer => return answer,
         }
     }
 }

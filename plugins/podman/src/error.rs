@@ -11,6 +11,7 @@ pub(crate) const HINT_START: &str = "start it with: systemctl start podman.socke
 const TEXTS: &[(&str, ErrorCode)] = &[
     ("no such container", ErrorCode::NotFound),
     ("no container with", ErrorCode::NotFound),
+    ("container has already been removed", ErrorCode::NotFound),
     ("image not known", ErrorCode::NotFound),
     ("no space left on device", ErrorCode::ResourceExhausted),
     ("cannot allocate memory", ErrorCode::ResourceExhausted),
@@ -38,6 +39,30 @@ pub(crate) fn is_ending(error: &EngineError) -> bool {
         let gone = ["no such process", "no such file or directory"];
         text.contains("/proc/") && text.contains("/cgroup: ") && gone.iter().any(|gone| text.ends_with(gone))
     })
+}
+
+/// Returns whether a container cannot be removed yet: what is mounted in it is in use for a moment after it was killed, or
+/// its processes are, on a busy machine, not gone within the five seconds that Podman waits for them.
+pub(crate) fn is_busy(error: &EngineError) -> bool {
+    says(error, &["device or resource busy", "did not die within timeout"])
+}
+
+/// Returns whether the service met an image, or a layer of one, that was just removed. To say what one image is, it looks
+/// at all that share a layer with it.
+pub(crate) fn is_image_going(error: &EngineError) -> bool {
+    says(
+        error,
+        &["image not known", "layer not known", "you may need to remove the image", "locating item named"],
+    )
+}
+
+/// Returns whether the service met a volume that was just made, or removed.
+pub(crate) fn is_volume_changing(error: &EngineError) -> bool {
+    says(error, &["volume already exists", "no such volume", "volume has already been removed"])
+}
+
+fn says(error: &EngineError, any: &[&str]) -> bool {
+    said(error).is_some_and(|(_, text)| any.iter().any(|mark| text.contains(mark)))
 }
 
 /// Returns the error in gx's terms; `doing` is what failed: `inspect of the container`.
@@ -335,6 +360,21 @@ mod tests {
         assert!(ending("open /proc/31196/cgroup: no such file or directory"));
         assert!(!ending("read /proc/31196/cgroup: permission denied"));
         assert!(!ending("open /etc/x: no such file or directory"));
+    }
+
+    #[test]
+    fn what_is_just_changing_is_told_from_what_is_wrong() {
+        let going = "retrieving label for image \"e192\": you may need to remove the image to resolve the error: reading \
+                     image \"e192\": locating item named \"manifest\" for image with ID \"e192\": file does not exist"; // seen
+        assert!(is_image_going(&fault(500, going)));
+        assert!(!is_image_going(&fault(500, "database is locked")));
+        let made =
+            "creating named volume \"a\": adding volume to state: name a is in use: volume already exists";
+        assert!(is_volume_changing(&fault(500, made)) && !is_volume_changing(&fault(500, "invalid mount")));
+        assert!(is_busy(&fault(500, "unlinkat /x: device or resource busy")));
+        assert!(
+            is_busy(&fault(500, "given PID did not die within timeout")) && !is_busy(&fault(409, "running"))
+        );
     }
 
     #[test]

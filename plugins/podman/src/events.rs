@@ -1,7 +1,7 @@
 //! What happens to containers, in the order in which the engine wrote it down.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use gx_core::plugin::*;
 use serde::Deserialize;
@@ -16,8 +16,9 @@ const ATTRIBUTES: [&str; 6] = ["containerExitCode", "image", "name", "podId", "e
 
 /// How many of the last events are remembered, to tell none twice after the stream broke.
 const REMEMBERED: usize = 256;
-/// How often in a row the stream may break without having told anything.
-const BREAKS: u32 = 3;
+/// How often in a row the stream may break without having told anything, and how long half a line is left to become whole.
+const BREAKS: u32 = 10;
+const BREAK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Writes events until the reader is gone.
 ///
@@ -35,6 +36,7 @@ pub(crate) async fn events(engine: &Engine, since: Option<Timestamp>, out: &Outp
             return Err(broken);
         }
         place.from.get_or_insert(began);
+        tokio::time::sleep(BREAK_PAUSE).await;
     }
 }
 

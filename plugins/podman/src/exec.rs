@@ -16,8 +16,9 @@ use crate::tasks::{Running, Tasks};
 
 /// How long input is held back once a command runs, unless it has said something. Where one ends while input for it
 /// is on the way, Podman 4.3.1 throws away output that is on the way too: of `echo hello`, given ten bytes that it
-/// does not read, two runs in three said nothing.
-const INPUT_HOLD: Duration = Duration::from_millis(100);
+/// does not read, two runs in three said nothing. A machine that is slow to start a command is slow to run it, so the hold
+/// is as long as the start took, within these bounds.
+const INPUT_HOLD: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 /// After which pauses a new size is told again. Of the sizes that conmon 2.1.6 finds waiting it takes the first as often
 /// as there are some, and drops the others: a busy one leaves the terminal with an old size, unless the new one comes
 /// once more and alone.
@@ -69,11 +70,12 @@ enum Done {
 
 /// Starts the command and passes its streams on until they end.
 async fn attached(session: &Session, spec: &ExecSpec, input: Input, out: &Output) -> Result<Done> {
+    let begun = Instant::now();
     let (reader, writer) = tokio::io::split(session.start(spec).await?);
     let spoken = Notify::new();
     tokio::select! {
         done = pass_output(reader, spec.tty, out, &spoken) => done,
-        never = pass_input(session, spec, input, writer, &spoken) => match never {},
+        never = pass_input(session, spec, begun, input, writer, &spoken) => match never {},
         () = out.gone() => Ok(Done::ReaderGone),
     }
 }
@@ -82,13 +84,14 @@ async fn attached(session: &Session, spec: &ExecSpec, input: Input, out: &Output
 async fn pass_input(
     session: &Session,
     spec: &ExecSpec,
+    begun: Instant,
     mut input: Input,
     mut writer: WriteHalf<Upgraded>,
     spoken: &Notify,
 ) -> std::convert::Infallible {
     tokio::select! {
         () = spoken.notified() => {}
-        () = async { session.running().await; sleep(INPUT_HOLD).await } => {}
+        () = async { session.running().await; sleep(begun.elapsed().clamp(INPUT_HOLD[0], INPUT_HOLD[1])).await } => {}
     }
     let (mut open, mut told) = (true, Told::default());
     loop {

@@ -12,7 +12,7 @@ use podman_api::opts;
 use serde::Deserialize;
 
 use crate::config::Config;
-use crate::engine::Engine;
+use crate::engine::{Engine, EngineError, again};
 use crate::{container, error};
 
 /// What Podman puts before names without a registry.
@@ -22,19 +22,22 @@ const LOOKS: usize = 8;
 
 /// Returns the image of a name.
 pub(crate) async fn image(engine: &Engine, name: &str) -> Result<Option<Image>> {
-    match engine.get_json::<Inspected>(&format!("/images/{name}/json"), &[]).await {
+    let path = format!("/images/{name}/json");
+    match engine.get_json::<Inspected>(&path, &[]).await {
         Ok(inspected) => Ok(Some(inspected.image())),
-        Err(error) if error::said(&error).is_some_and(|(status, _)| status == 404) => Ok(None),
+        Err(error) if is_unknown(&error) => Ok(None),
         Err(error) => Err(error::translated("look for the image", &error)),
     }
 }
 
+fn is_unknown(error: &EngineError) -> bool {
+    error::said(error).is_some_and(|(status, text)| status == 404 || text.contains("image not known"))
+}
+
 /// Returns all images with a name.
 pub(crate) async fn images(engine: &Engine) -> Result<Vec<Image>> {
-    let listed: Vec<Listed> = engine
-        .get_json("/images/json", &[])
-        .await
-        .map_err(|error| error::translated("list of images", &error))?;
+    let listing = again(error::is_image_going, || engine.get_json("/images/json", &[]));
+    let listed: Vec<Listed> = listing.await.map_err(|error| error::translated("list of images", &error))?;
     let named = listed.into_iter().filter(|image| !image.names().is_empty());
     stream::iter(named).map(|listed| looked_at(engine, listed)).buffered(LOOKS).try_concat().await
 }
@@ -52,10 +55,21 @@ async fn looked_at(engine: &Engine, listed: Listed) -> Result<Vec<Image>> {
 
 /// Removes a name, and the image with its last.
 pub(crate) async fn remove(engine: &Engine, image: &ImageRef) -> Result<()> {
-    match engine.podman().images().get(image.as_str()).delete().await {
+    let images = engine.podman().images();
+    let removed = again(error::is_image_going, || async {
+        match images.get(image.as_str()).delete().await {
+            // It may also be another that is not there any more, and this one still is.
+            Err(error)
+                if is_unknown(&error) && matches!(self::image(engine, image.as_str()).await, Ok(None)) =>
+            {
+                Ok(())
+            }
+            removed => removed,
+        }
+    });
+    match removed.await {
         Ok(()) => Ok(()),
         Err(error) => match error::said(&error) {
-            Some((404, _)) => Ok(()),
             Some((409, text)) => {
                 Err(RuntimeError::new(ErrorCode::FailedPrecondition, format!("a container uses {image}"))
                     .backend(text))

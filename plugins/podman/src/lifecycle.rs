@@ -9,7 +9,7 @@ use gx_core::plugin::*;
 use podman_api::opts::ContainerDeleteOpts;
 
 use crate::container::Inspected;
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, again};
 use crate::{conmon, error};
 
 /// How often the engine looks whether a container that was told to end has done so. It costs the engine about a
@@ -19,14 +19,6 @@ const STOP_POLL: &str = "20ms";
 const WAIT_POLL: &str = "100ms";
 /// How long a killed process may take to be gone; one in an uninterruptible call can outlive this.
 const KILL_LIMIT: Duration = Duration::from_secs(30);
-
-/// How often a removal is asked for again while what is mounted is in use, and after which pause.
-const BUSY_TRIES: u32 = 20;
-const BUSY_PAUSE: Duration = Duration::from_millis(100);
-
-/// How often an inspect is asked for again that met the end of a container, and after which pause.
-const ENDING_TRIES: u32 = 100;
-const ENDING_PAUSE: Duration = Duration::from_millis(20);
 
 /// Returns what the engine knows of a container.
 pub(crate) async fn inspect(engine: &Engine, id: &ContainerId) -> Result<Inspected> {
@@ -38,13 +30,7 @@ pub(crate) async fn inspect(engine: &Engine, id: &ContainerId) -> Result<Inspect
 /// Podman reads the control group of the main process, and fails where that is gone while its end is not yet noted.
 pub(crate) async fn look_at(engine: &Engine, container: &str) -> Result<Inspected, EngineError> {
     let path = format!("/containers/{container}/json");
-    for _ in 0..ENDING_TRIES {
-        match engine.get_json(&path, &[]).await {
-            Err(error) if error::is_ending(&error) => tokio::time::sleep(ENDING_PAUSE).await,
-            inspected => return inspected,
-        }
-    }
-    engine.get_json(&path, &[]).await
+    again(error::is_ending, || engine.get_json(&path, &[])).await
 }
 
 /// Starts a container; a running one is well.
@@ -131,22 +117,11 @@ pub(crate) async fn signal(engine: &Engine, id: &ContainerId, signal: &str) -> R
 pub(crate) async fn remove(engine: &Engine, id: &ContainerId, options: RemoveOptions) -> Result<()> {
     let delete = ContainerDeleteOpts::builder().volumes(true);
     let delete = (if options.force { delete.force(true).timeout(0) } else { delete }).build();
-    let mut tries = 0;
-    loop {
-        match engine.container(id).delete(&delete).await {
-            Err(error) if error::is_missing(&error) => return Ok(()),
-            Err(error) if tries < BUSY_TRIES && is_busy(&error) => tries += 1,
-            Err(error) => return Err(of_remove(id, &error)),
-            Ok(_) => return Ok(()),
-        }
-        tokio::time::sleep(BUSY_PAUSE).await;
+    match again(error::is_busy, || async { engine.container(id).delete(&delete).await }).await {
+        Err(error) if error::is_missing(&error) => Ok(()),
+        Err(error) => Err(of_remove(id, &error)),
+        Ok(_) => Ok(()),
     }
-}
-
-/// Whether what is mounted in a container is still in use. One with users of its own was seen to be so for a moment after
-/// it was killed, while what Podman started for it ends.
-fn is_busy(error: &EngineError) -> bool {
-    error::said(error).is_some_and(|(_, text)| text.contains("device or resource busy"))
 }
 
 /// Podman takes nothing for SIGKILL and any number for a signal; names it knows better. Linux has 64 (signal(7)).

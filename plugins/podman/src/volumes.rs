@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::container::time;
-use crate::engine::Engine;
+use crate::engine::{Engine, again};
 use crate::error;
 
 /// What the service lists.
@@ -21,10 +21,10 @@ struct Volume {
 /// Removes what is asked for; the service refuses where a container mounts it, running or not.
 pub(crate) async fn prune(engine: &Engine, prune: &VolumePrune) -> Result<Vec<VolumeName>> {
     let filters = json!({"dangling": ["true"]}).to_string();
-    let listed: Vec<Volume> = engine
-        .get_json("/volumes/json", &[("filters", filters.as_str())])
-        .await
-        .map_err(|error| error::translated("the list of volumes", &error))?;
+    let query = [("filters", filters.as_str())];
+    let listing = again(error::is_volume_changing, || engine.get_json("/volumes/json", &query));
+    let listed: Vec<Volume> =
+        listing.await.map_err(|error| error::translated("the list of volumes", &error))?;
     let mut removed = Vec::new();
     for volume in listed {
         let Ok(name) = volume.name.parse::<VolumeName>() else { continue };
@@ -36,6 +36,7 @@ pub(crate) async fn prune(engine: &Engine, prune: &VolumePrune) -> Result<Vec<Vo
             Ok(()) => removed.push(name),
             // Somebody else has removed it, or has begun to use it.
             Err(error) if error::said(&error).is_some_and(|(status, _)| matches!(status, 404 | 409)) => {}
+            Err(error) if error::is_volume_changing(&error) => {}
             Err(error) => return Err(error::translated("removal of a volume", &error)),
         }
     }

@@ -1,7 +1,5 @@
 //! Statistics, events, information and capabilities.
 
-use std::time::Duration;
-
 use gx_core::runtime::{Event, EventAction, Feature, RemoveOptions, Stats};
 use gx_core::stream::{Items, pipe};
 use gx_core::{ContainerSpec, ErrorCode, Resources, Runtime, Timestamp};
@@ -29,10 +27,9 @@ async fn use_is_told_at_once_and_then_in_intervals() {
         let (runtime, id) = (runtime.clone(), made.id());
         async move { runtime.stats(id, 200, out).await }
     });
-    let (first, second, third) = (stat(&mut items).await, stat(&mut items).await, stat(&mut items).await);
-    assert!(first.cpu_milli.is_none() && second.cpu_milli.unwrap() > 50, "{second:?}");
-    let span = third.read_at.unwrap().0 - second.read_at.unwrap().0;
-    assert!(span < Duration::from_secs(5), "{span}"); // moby 20.10 measures once a second, whatever is asked for
+    assert!(stat(&mut items).await.cpu_milli.is_none(), "there is nothing before the first");
+    // Beside other tests it gets little of the CPU at times.
+    while stat(&mut items).await.cpu_milli.is_none_or(|milli| milli <= 50) {}
     runtime.remove(made.id(), RemoveOptions { force: true }).await.unwrap();
     within(watching).await.unwrap().unwrap();
 }
@@ -49,14 +46,27 @@ async fn only_what_runs_uses_something() {
 #[tokio::test]
 async fn a_long_interval_ends_with_the_container() {
     let Some(runtime) = runtime().await else { return };
-    let made = Made::run(&runtime, spec(&["sleep", "0.5"])).await;
-    within(runtime.stats(made.id(), 600_000, null())).await.unwrap();
+    let made = Made::run(&runtime, spec(&["sleep", "1000"])).await;
+    let (out, mut items) = pipe(0);
+    let watching = tokio::spawn({
+        let (runtime, id) = (runtime.clone(), made.id());
+        async move { runtime.stats(id, 600_000, out).await }
+    });
+    stat(&mut items).await;
+    runtime.signal(made.id(), "KILL".to_owned()).await.unwrap();
+    within(watching).await.unwrap().unwrap();
 }
 
 #[tokio::test]
 async fn events_come_in_order() {
     let Some(runtime) = runtime().await else { return };
     let since = Timestamp::from(std::time::SystemTime::now());
+    // The engine keeps 256 events of everybody: what happens meanwhile is read as it happens.
+    let (out, mut items) = pipe(4 << 20);
+    let watching = tokio::spawn({
+        let runtime = runtime.clone();
+        async move { runtime.events(Some(since), out).await }
+    });
     let key = name().to_string();
     let mut labelled = shell("exit 3");
     labelled.labels.insert("gxt.event".to_owned(), key.clone());
@@ -64,11 +74,6 @@ async fn events_come_in_order() {
     made.exit().await;
     runtime.remove(made.id(), RemoveOptions::default()).await.unwrap();
 
-    let (out, mut items) = pipe(0);
-    let watching = tokio::spawn({
-        let runtime = runtime.clone();
-        async move { runtime.events(Some(since), out).await }
-    });
     let mut actions = Vec::new();
     while actions.last() != Some(&EventAction::Remove) {
         let event: Event = serde_json::from_slice(&within(items.next()).await.unwrap().bytes).unwrap();

@@ -62,6 +62,30 @@ async fn racing_requests_of_one_key_make_one_container() {
 }
 
 #[tokio::test]
+async fn many_may_be_the_first_to_name_a_volume() {
+    let podman = podman!();
+    for _ in 0..4 {
+        let name = unique();
+        let volume: VolumeName = name.as_str().parse().unwrap();
+        let creates = (0..6).map(|_| {
+            let mut spec = shell("sleep 1000");
+            spec.mounts = vec![Mount { volume: Some(volume.clone()), path: "/v".into(), read_only: true }];
+            let podman = podman.clone();
+            tokio::spawn(async move { Made::created(&podman, spec).await })
+        });
+        for create in creates.collect::<Vec<_>>() {
+            drop(create.await.unwrap());
+        }
+        let prune = VolumePrune {
+            prefix: volume.clone(),
+            keep: Vec::new(),
+            made_before: Timestamp::from_unix(253_000_000_000), // in the year 9987
+        };
+        assert_eq!(podman.prune_volumes(prune).await.unwrap(), [volume]);
+    }
+}
+
+#[tokio::test]
 async fn a_dropped_create_leaves_nothing() {
     let podman = podman!();
     let key = unique().to_string();

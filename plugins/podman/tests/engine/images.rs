@@ -139,3 +139,29 @@ fn is_running(line: &[u8]) -> bool {
     let mut processes = std::fs::read_dir("/proc").unwrap().flatten();
     processes.any(|process| std::fs::read(process.path().join("cmdline")).is_ok_and(|found| found == line))
 }
+
+#[tokio::test]
+async fn a_list_is_whole_while_others_build_and_remove() {
+    let podman = podman!();
+    let name = unique();
+    let others = (0..3).map(|other| {
+        let (podman, name) = (podman.clone(), name.clone());
+        tokio::spawn(async move {
+            for round in 0..8 {
+                let tag = format!("{name}:{other}-{round}");
+                let file = format!("FROM gx-busybox\nLABEL round={other}.{round}\n");
+                build(&podman, &tag, tar_of(&[("Containerfile", file.as_bytes())])).await.unwrap();
+                podman.remove_image(tag.parse().unwrap()).await.unwrap();
+                assert_eq!(podman.image(tag.parse().unwrap()).await.unwrap(), None);
+            }
+        })
+    });
+    let others: Vec<_> = others.collect();
+    let image = podman.image("gx-busybox".parse().unwrap()).await.unwrap().unwrap();
+    while others.iter().any(|other| !other.is_finished()) {
+        assert!(podman.images().await.unwrap().contains(&image));
+    }
+    for other in others {
+        other.await.unwrap();
+    }
+}

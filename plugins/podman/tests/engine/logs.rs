@@ -6,7 +6,7 @@ use gx_core::plugin::*;
 use gx_core::stream::{DEFAULT_WINDOW_BYTES, pipe};
 use tokio::time::Instant;
 
-use crate::support::{Made, podman, shell, streams, until};
+use crate::support::{LIMIT, Made, podman, shell, streams, until};
 
 fn follow() -> LogOptions {
     LogOptions { follow: true, ..LogOptions::default() }
@@ -80,7 +80,7 @@ async fn following_brings_lines_as_they_come_and_ends_with_the_process() {
     let begun = Instant::now();
     assert!(items.next().await.is_none());
     logs.await.unwrap().unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(begun.elapsed() < LIMIT);
 }
 
 #[tokio::test]
