@@ -289,7 +289,13 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] with line and column for what is not TOML, an unknown key, a wrong type or value.
     pub fn from_text(origin: &str, text: &str) -> Result<Self, ConfigError> {
-        toml::from_str(text).map_err(|error| ConfigError::from_toml(origin, text, &error))
+        toml::from_str(text).map_err(|error| {
+            let told = ConfigError::from_toml(origin, text, &error);
+            match told.hint {
+                Some(_) => told,
+                None => told.hint("what each key takes is told by: gx config schema"),
+            }
+        })
     }
 }
 
@@ -312,6 +318,14 @@ mod tests {
     fn a_wrong_type_is_shown_with_its_place() {
         let error = Config::from_text("gx.toml", "[server]\nlisten = 7\n").unwrap_err();
         assert_eq!((error.line, error.column), (2, 10));
+        assert!(error.hint.unwrap().ends_with("gx config schema"));
+    }
+
+    #[test]
+    fn what_is_no_toml_is_told_with_what_would_be() {
+        let error = Config::from_text("gx.toml", "[client\n").unwrap_err();
+        assert_eq!((error.line, error.column), (1, 8));
+        assert!(error.hint.unwrap().starts_with("a line is `[table]`"));
     }
 
     #[test]

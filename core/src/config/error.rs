@@ -21,6 +21,9 @@ pub struct ConfigError {
     pub source_line: String,
 }
 
+/// What stands in a file of TOML, for those who have one that is none.
+const SYNTAX: &str = "a line is `[table]`, `key = value` or `# comment`; text stands in \"quotes\"";
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.line {
@@ -95,7 +98,9 @@ impl ConfigError {
         let span = error.span().unwrap_or(0..0);
         let message = error.message();
         let Some((key, known)) = unknown_key(message) else {
-            return Self::at(origin, text, span, message.trim_end_matches('.').replace('\n', ", "));
+            let told = Self::at(origin, text, span, message.trim_end_matches('.').replace('\n', ", "));
+            let is_toml = toml::de::DeTable::parse(text).is_ok();
+            return if is_toml { told } else { told.hint(SYNTAX) };
         };
         let table = table_of(text, span.start);
         let told = Self::at(origin, text, span, format!("unknown key `{key}`{table}"));
