@@ -112,6 +112,7 @@ struct Room {
 /// What the store cannot do at this moment.
 #[derive(Debug, Default)]
 struct Troubles {
+    sending: Trouble,
     storing: Trouble,
     marking: Trouble,
     keeping_tokens: Trouble,

@@ -29,7 +29,7 @@ const FREE: (u32, u32) = (3, 30);
 const MAX_WAIT: Duration = Duration::from_secs(60);
 /// How long failures are remembered.
 const MEMORY: Duration = Duration::from_secs(15 * 60);
-/// Failures that are remembered; beyond it all others share one.
+/// Failures that are remembered; beyond it the one of longest ago makes room: a crowd of strangers keeps nobody out.
 const CAPACITY: usize = 10_000;
 /// The longest password, in bytes.
 pub(super) const MAX_PASSWORD: usize = 1_024;
@@ -54,8 +54,6 @@ enum Key {
     User(UserName, Option<IpAddr>),
     /// Of an address, or a network of IPv6.
     Address(Option<IpAddr>),
-    /// Of all for whom there is no place.
-    Others,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -108,15 +106,17 @@ impl Door {
     fn wait(&self, user: &UserName, peer: &Peer, now: Instant) -> Option<Duration> {
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let of = |(key, free): &(Key, u32)| failures.get(key).and_then(|failures| failures.wait(*free, now));
-        let others = (Key::Others, FREE.1);
-        Self::keys(user, peer).iter().chain([&others]).filter_map(of).max()
+        Self::keys(user, peer).iter().filter_map(of).max()
     }
 
     fn failed(&self, user: &UserName, peer: &Peer, now: Instant) {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         for (key, _) in Self::keys(user, peer) {
-            let has_place = failures.len() < CAPACITY || failures.contains_key(&key);
-            let key = if has_place { key } else { Key::Others };
+            if failures.len() >= CAPACITY && !failures.contains_key(&key) {
+                let oldest =
+                    failures.iter().min_by_key(|(_, failures)| failures.last).map(|(key, _)| key.clone());
+                oldest.and_then(|oldest| failures.remove(&oldest));
+            }
             let known = failures.entry(key).or_insert(Failures { number: 0, last: now });
             *known = Failures { number: known.number.saturating_add(1), last: now };
         }
@@ -307,6 +307,25 @@ mod tests {
         door.failed(&user, &from(1), start);
         door.forget(start + MEMORY);
         assert!(door.failures.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn failures_from_everywhere_keep_nobody_out_and_are_not_all_remembered() {
+        let (door, start) = (Door::default(), Instant::now());
+        let from =
+            |net: u32| Peer { node: None, from: Some(IpAddr::from((u128::from(net) << 64).to_be_bytes())) };
+        let at = |n: u32| start + Duration::from_millis(u64::from(n));
+        let total = u32::try_from(CAPACITY).unwrap();
+        for n in 0..total {
+            door.failed(&format!("u{n}").parse().unwrap(), &from(n), at(n));
+        }
+        let user: UserName = "Army1".parse().unwrap();
+        assert_eq!(door.wait(&user, &from(total), at(total)), None, "who failed never waits for nobody");
+        for _ in 0..FREE.0 {
+            door.failed(&user, &from(total), at(total));
+        }
+        assert!(door.wait(&user, &from(total), at(total)).is_some(), "and who fails now waits as ever");
+        assert_eq!(door.failures.lock().unwrap().len(), CAPACITY);
     }
 
     #[test]

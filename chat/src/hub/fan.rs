@@ -2,22 +2,34 @@
 //! may see it.
 
 use std::sync::{Arc, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::{Hub, count};
 use crate::frames::{MAX_PAGE, ServerFrame};
 use crate::id::{GroupId, Seq};
 use crate::store::{Page, Range};
 
+/// After how long is tried again to read what could not be.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// Starts the thread that sends what is new. It ends with the hub.
 pub(super) fn start(hub: &Arc<Hub>, mut news: watch::Receiver<u64>) {
     let (hub, runtime): (Weak<Hub>, _) = (Arc::downgrade(hub), tokio::runtime::Handle::current());
     let work = move || {
-        while runtime.block_on(news.changed()).is_ok() {
-            let Some(hub) = hub.upgrade() else { return };
-            hub.send_news();
+        let mut is_sent = true;
+        loop {
+            let changed = runtime.block_on(async {
+                match is_sent {
+                    true => news.changed().await,
+                    false => timeout(AGAIN, news.changed()).await.unwrap_or(Ok(())),
+                }
+            });
+            let (Ok(()), Some(hub)) = (changed, hub.upgrade()) else { return };
+            is_sent = hub.send_news();
         }
     };
     let started = std::thread::Builder::new().name("gx-chat-fan".to_owned()).spawn(work);
@@ -27,8 +39,9 @@ pub(super) fn start(hub: &Arc<Hub>, mut news: watch::Receiver<u64>) {
 }
 
 impl Hub {
-    /// Sends what was stored and not yet sent.
-    pub(super) fn send_news(&self) {
+    /// Sends what was stored and not yet sent; returns whether that is all.
+    pub(super) fn send_news(&self) -> bool {
+        let mut is_sent = true;
         let _one_at_a_time = self.fan.lock().unwrap_or_else(PoisonError::into_inner);
         for (group, head) in self.store.heads() {
             let sent = self.room().sent.get(&group).copied().unwrap_or(Seq::ZERO);
@@ -43,13 +56,20 @@ impl Hub {
                         None => break, // it expired meanwhile
                     },
                     Err(error) => {
-                        // Nothing is lost: it is sent with what comes next.
-                        tracing::error!(%error, %group, "the chat cannot read what it has stored");
+                        // Nothing is lost: it is tried again.
+                        if self.troubles.sending.failed(&error.to_string(), Instant::now()) {
+                            tracing::error!(%error, %group, "the chat cannot read what it has stored");
+                        }
+                        is_sent = false;
                         break;
                     }
                 }
             }
         }
+        if is_sent {
+            self.troubles.sending.worked(Instant::now());
+        }
+        is_sent
     }
 
     /// Queues a page for everybody who may see it.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Hub;
 use crate::id::{DeviceId, GroupId, Seq, UserName};
-use crate::store::Mark;
+use crate::store::{Head, Mark, Range};
 
 /// How often it is looked whether there is something to do.
 const TICK: Duration = Duration::from_secs(1);
@@ -27,7 +27,10 @@ pub(super) type Marks = HashMap<(UserName, DeviceId, GroupId), (Seq, Seq)>;
 pub(super) async fn keep(hub: Weak<Hub>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let Some(mut guard) = hub.upgrade().map(|hub| JumpGuard::new(hub.now(), Instant::now())) else { return };
+    let Some(started) = hub.upgrade() else { return };
+    let looking =
+        tokio::task::spawn_blocking(move || JumpGuard::new(started.newest(), started.now(), Instant::now()));
+    let Ok(mut guard) = looking.await else { return };
     let mut next = Instant::now();
     loop {
         ticks.tick().await;
@@ -57,8 +60,12 @@ struct JumpGuard {
 }
 
 impl JumpGuard {
-    fn new(clock: u64, now: Instant) -> Self {
-        Self { clock, at: now, until: None }
+    /// The newest that is stored is of a time that was. Where the clock is more than the hold further on, the server was
+    /// off or nobody said anything, or the clock is wrong: that cannot be told apart.
+    fn new(newest: Option<u64>, clock: u64, now: Instant) -> Self {
+        let hold = u64::try_from(HOLD.as_millis()).unwrap_or(u64::MAX);
+        let is_far = newest.is_some_and(|newest| clock > newest.saturating_add(hold));
+        Self { clock, at: now, until: is_far.then(|| now + HOLD) }
     }
 
     /// Returns whether something may be deleted by what the clock says.
@@ -106,6 +113,16 @@ impl Hub {
         }
     }
 
+    /// Returns the time of the newest message; `None` where there is none, or none can be read.
+    fn newest(&self) -> Option<u64> {
+        let of = |(group, head): (GroupId, Head)| {
+            let before = Seq::new(head.last.get().saturating_sub(1)).unwrap_or(Seq::ZERO);
+            let page = self.store.read(&group, Range::After(before), 1, 0).ok()?;
+            page.messages.last().map(|message| message.ts)
+        };
+        self.store.heads().into_iter().filter_map(of).max()
+    }
+
     fn forget_rates(&self) {
         let now = Instant::now();
         self.rates.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, bucket| !bucket.is_full(now));
@@ -137,12 +154,23 @@ mod tests {
     #[test]
     fn nothing_is_deleted_by_a_clock_that_has_jumped() {
         let start = Instant::now();
-        let mut guard = JumpGuard::new(1_000_000, start);
+        let mut guard = JumpGuard::new(None, 1_000_000, start);
         let at = |s| start + Duration::from_secs(s);
         assert!(guard.allows(1_060_000, at(60)));
         assert!(guard.allows(1_000_000, at(61)), "back is no harm");
         assert!(!guard.allows(900_000_000, at(62)));
         assert!(!guard.allows(1_000_000, at(63)), "put right");
         assert!(guard.allows(1_000_000 + 86_400_000, at(63 + 86_400)));
+    }
+
+    #[test]
+    fn nothing_is_deleted_for_a_day_by_a_clock_that_is_far_ahead_of_what_is_stored() {
+        let start = Instant::now();
+        let day = HOLD.as_millis() as u64;
+        assert!(JumpGuard::new(Some(1_000_000), 1_000_000 + day, start).allows(1_000_000 + day, start));
+        let mut guard = JumpGuard::new(Some(1_000_000), 1_000_000 + 365 * day, start);
+        assert!(!guard.allows(1_000_000 + 365 * day, start));
+        assert!(!guard.allows(1_000_000 + 366 * day - 1, start + HOLD - Duration::from_millis(1)));
+        assert!(guard.allows(1_000_000 + 366 * day, start + HOLD));
     }
 }

@@ -442,11 +442,17 @@ struct Full {
     inner: Arc<dyn Store>,
     is_full: Arc<AtomicBool>,
     has_account: AtomicBool,
+    /// Whether nothing can be read either.
+    is_blind: Arc<AtomicBool>,
 }
 
 impl Full {
     fn new(inner: Arc<dyn Store>, is_full: Arc<AtomicBool>) -> Arc<Self> {
-        Arc::new(Self { inner, is_full, has_account: AtomicBool::new(false) })
+        Arc::new(Self { inner, is_full, has_account: AtomicBool::new(false), is_blind: Arc::default() })
+    }
+
+    fn blind(inner: Arc<dyn Store>, is_blind: Arc<AtomicBool>) -> Arc<Self> {
+        Arc::new(Self { inner, is_full: Arc::default(), has_account: AtomicBool::new(false), is_blind })
     }
 
     fn room(&self) -> Result<(), StoreError> {
@@ -464,7 +470,10 @@ impl ChatStore for Full {
     }
 
     fn read(&self, group: &GroupId, range: Range, limit: u32, oldest: u64) -> Result<Page, StoreError> {
-        self.inner.read(group, range, limit, oldest)
+        match self.is_blind.load(Ordering::SeqCst) {
+            true => Err(StoreError::Full { path: "chat.db-shm".to_owned() }),
+            false => self.inner.read(group, range, limit, oldest),
+        }
     }
 
     fn search(
@@ -554,6 +563,20 @@ async fn without_room_nothing_is_acknowledged_and_it_recovers() {
     assert!(msg.contains("no room"), "{msg}");
     is_full.store(false, Ordering::SeqCst);
     assert_eq!(army.sent("1", "r", "x").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_could_not_be_read_back_is_sent_once_it_can_be() {
+    let is_blind = Arc::new(AtomicBool::new(false));
+    let switch = is_blind.clone();
+    let chat = Chat::with(army(), |inner| Full::blind(inner, switch)).await;
+    let (mut army, general) = (chat.client("Army1").await, chat.client("ArmyGeneral").await);
+    is_blind.store(true, Ordering::SeqCst);
+    assert_eq!(army.sent("1", "r", "stored").await, 1);
+    assert!(!chat.hub.send_news(), "it cannot be read");
+    is_blind.store(false, Ordering::SeqCst);
+    // Nobody says anything more.
+    assert_eq!(general.texts("r", 1).await, ["stored"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,11 +10,13 @@ use super::expire::shrink;
 use super::open::{as_i64, connect, hash_of, key, name, seq};
 use super::sqlite::{SqliteStore, of};
 use super::{ChatStore, Found, Head, Range, StoreError, read};
-use crate::frames::Hit;
+use crate::frames::{Hit, Message};
 use crate::id::{ChainHash, GroupId, Seq};
 
 /// The version of the tables.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
+/// Of a message's number in the index, which is in order of time, so many bits tell messages of one millisecond apart.
+const APART: u32 = 20;
 /// Messages that are taken in at a time.
 const STEP: u32 = 1_000;
 
@@ -55,6 +57,9 @@ impl Index {
         let found: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
         if found != VERSION {
             let making = db.transaction()?;
+            if found != 0 {
+                making.execute_batch("DROP TABLE word; DROP TABLE place; DROP TABLE upto;")?;
+            }
             making.execute_batch(TABLES)?;
             making.pragma_update(None, "user_version", VERSION)?;
             making.commit()?;
@@ -132,18 +137,19 @@ impl Index {
         Ok(true)
     }
 
-    fn add(
-        &mut self,
-        group: &GroupId,
-        messages: &[crate::frames::Message],
-        last: ChainHash,
-    ) -> rusqlite::Result<()> {
+    fn add(&mut self, group: &GroupId, messages: &[Message], last: ChainHash) -> rusqlite::Result<()> {
         let adding = self.db.transaction()?;
         {
-            let mut place = adding.prepare_cached("INSERT INTO place (grp, seq) VALUES (?1, ?2)")?;
+            let mut is_taken = adding.prepare_cached("SELECT 1 FROM place WHERE id = ?1")?;
+            let mut place = adding.prepare_cached("INSERT INTO place (id, grp, seq) VALUES (?1, ?2, ?3)")?;
             let mut word = adding.prepare_cached("INSERT INTO word (rowid, text) VALUES (?1, ?2)")?;
             for message in messages {
-                let id = place.insert((group.as_str(), as_i64(message.seq)))?;
+                let mut id = number_of(message);
+                // Another group has one of the same millisecond there.
+                while is_taken.exists([id])? {
+                    id += 1;
+                }
+                place.execute((id, group.as_str(), as_i64(message.seq)))?;
                 word.execute((id, &message.text))?;
             }
             let upto = messages.last().map_or(Seq::ZERO, |message| message.seq);
@@ -221,6 +227,13 @@ impl Index {
         deleting.commit()?;
         Ok(count)
     }
+}
+
+/// Returns the number that a message has in the index, unless another has it.
+fn number_of(message: &Message) -> i64 {
+    let apart = message.seq.get() & ((1 << APART) - 1);
+    let at = message.ts.min((i64::MAX as u64 >> APART) - 1);
+    i64::try_from((at << APART) | apart).unwrap_or(i64::MAX)
 }
 
 /// Returns the words of a query as FTS5 wants them: each a string of its own, none an operator.

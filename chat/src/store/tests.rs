@@ -357,6 +357,26 @@ fn words_are_found_whatever_a_query_looks_like() {
 }
 
 #[test]
+fn hits_of_several_groups_are_in_order_of_time_however_they_came_into_the_index() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    for (cid, group) in ["r", "h", "r", "a", "h", "r"].iter().enumerate() {
+        store.append(&[message(group, "A", &cid.to_string(), "fox")], 1_000 + cid as u64 / 2).unwrap();
+    }
+    let all: BTreeSet<_> = ["a", "h", "r"].map(group).into();
+    let places = |found: &Found| {
+        let place = |hit: &crate::frames::Hit| format!("{}{} at {}", hit.g, hit.m.seq.get(), hit.m.ts);
+        found.hits.iter().map(place).collect::<Vec<_>>()
+    };
+    let found = store.search("fox", &all, 9, 0).unwrap();
+    let times: Vec<u64> = found.hits.iter().map(|hit| hit.m.ts).collect();
+    assert_eq!(times, [1_002, 1_002, 1_001, 1_001, 1_000, 1_000], "{:?}", places(&found));
+    let newest = store.search("fox", &all, 2, 0).unwrap();
+    assert_eq!(newest.hits, found.hits[..2], "the limit leaves out the oldest");
+    assert!(newest.more);
+}
+
+#[test]
 fn a_lost_or_foreign_index_is_made_anew() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
@@ -372,6 +392,12 @@ fn a_lost_or_foreign_index_is_made_anew() {
     fill(&store, 6);
     store.append(&[message("h", "A", "new", "newer")], 9_999).unwrap();
     assert_eq!(found(&store, "newer"), [7]);
+    drop(store);
+
+    // Of a version of gx before.
+    rusqlite::Connection::open(&words).unwrap().pragma_update(None, "user_version", 1).unwrap();
+    let store = open(folder.path());
+    assert_eq!((found(&store, "newer"), found(&store, "number3")), (vec![7], vec![3]));
     drop(store);
 
     // Restored from a backup, and gone on from there.
