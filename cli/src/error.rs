@@ -112,6 +112,9 @@ pub struct Told {
     /// That another node answers in a host's place; it may be the same with a new key.
     #[serde(skip)]
     pub(crate) other_node: Option<Arc<ClientError>>,
+    /// That the host may have done what it was asked to do.
+    #[serde(skip)]
+    pub(crate) in_doubt: bool,
 }
 
 impl std::fmt::Display for CliError {
@@ -153,6 +156,7 @@ impl CliError {
             snippet: String::new(),
             request_id: None,
             other_node: None,
+            in_doubt: false,
         }))
     }
 
@@ -410,6 +414,7 @@ impl From<ClientError> for CliError {
                 let mut told = Self::new(kind, error.to_string()).sources(&error).hints(error.hint());
                 // Of the layers of an HTTP library only the deepest says something.
                 told.causes = told.causes.pop().into_iter().collect();
+                told.in_doubt = error.is_in_doubt();
                 told.other_node = matches!(error, ClientError::WrongNode { .. }).then(|| Arc::new(error));
                 told
             }

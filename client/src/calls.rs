@@ -38,6 +38,11 @@ impl Client {
                     tracing::debug!(%source, "the connection broke; sending the same request again");
                     retries += 1;
                 }
+                // What became of the first time is not known.
+                Err(error) if retries > 0 && !matches!(error, ClientError::Host(_)) => {
+                    let address = self.address.clone();
+                    return Err(ClientError::Lost { address, source: Box::new(error) });
+                }
                 other => return other,
             }
         }

@@ -81,6 +81,6 @@ impl ChatSocket {
     }
 
     fn silent(&self, limit: Duration) -> ClientError {
-        ClientError::TimedOut { address: self.client.address.clone(), seconds: limit.as_secs() }
+        ClientError::TimedOut { address: self.client.address.clone(), seconds: limit.as_secs(), sent: true }
     }
 }

@@ -48,6 +48,8 @@ pub enum ClientError {
         address: String,
         /// How long it was given.
         seconds: u64,
+        /// Whether the request was sent: then it is not known whether the host has done it.
+        sent: bool,
     },
     /// The connection broke; whether the host has done it is not known.
     #[error("the connection to {address} broke")]
@@ -72,6 +74,11 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// Returns whether the host may have done what it was asked to do.
+    pub fn is_in_doubt(&self) -> bool {
+        matches!(self, Self::Lost { .. } | Self::TimedOut { sent: true, .. })
+    }
+
     /// Returns what to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -161,14 +161,18 @@ impl Client {
     async fn patient<T>(&self, sign: impl Future<Output = Result<T>>) -> Result<T> {
         match tokio::time::timeout(IDLE, sign).await {
             Ok(result) => result,
-            Err(_) => Err(ClientError::TimedOut { address: self.address.clone(), seconds: IDLE.as_secs() }),
+            Err(_) => Err(ClientError::TimedOut {
+                address: self.address.clone(),
+                seconds: IDLE.as_secs(),
+                sent: true,
+            }),
         }
     }
 
     fn failed(&self, error: reqwest::Error) -> ClientError {
         let address = self.address.clone();
         if error.is_connect() && error.is_timeout() {
-            return ClientError::TimedOut { address, seconds: CONNECT.as_secs() };
+            return ClientError::TimedOut { address, seconds: CONNECT.as_secs(), sent: false };
         }
         let error = error.without_url();
         match WrongNode::behind(&error) {
@@ -211,7 +215,8 @@ async fn meet(endpoint: &Endpoint, known: &KnownHosts) -> Result<(NodeId, Option
 /// Opens a connection to a host, not yet encrypted.
 async fn connect(address: &str) -> Result<TcpStream> {
     let connecting = tokio::time::timeout(CONNECT, TcpStream::connect(address));
-    let timed_out = |_| ClientError::TimedOut { address: address.to_owned(), seconds: CONNECT.as_secs() };
+    let timed_out =
+        |_| ClientError::TimedOut { address: address.to_owned(), seconds: CONNECT.as_secs(), sent: false };
     let stream = connecting.await.map_err(timed_out)?.map_err(|error| not_connected(address, error))?;
     stream.set_nodelay(true).map_err(|error| not_connected(address, error))?;
     Ok(stream)
@@ -219,9 +224,11 @@ async fn connect(address: &str) -> Result<TcpStream> {
 
 fn not_shaken(address: &str, error: std::io::Error) -> ClientError {
     match error.kind() {
-        std::io::ErrorKind::TimedOut => {
-            ClientError::TimedOut { address: address.to_owned(), seconds: tls::HANDSHAKE.as_secs() }
-        }
+        std::io::ErrorKind::TimedOut => ClientError::TimedOut {
+            address: address.to_owned(),
+            seconds: tls::HANDSHAKE.as_secs(),
+            sent: false,
+        },
         _ => not_connected(address, error),
     }
 }

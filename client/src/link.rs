@@ -77,7 +77,8 @@ impl PeerLink {
                 None => not_shaken(&shown, error),
             })
         };
-        let timed_out = || ClientError::TimedOut { address: shown.clone(), seconds: CONNECT.as_secs() };
+        let timed_out =
+            || ClientError::TimedOut { address: shown.clone(), seconds: CONNECT.as_secs(), sent: false };
         let (stream, node) = tokio::time::timeout(CONNECT, opening).await.map_err(|_| timed_out())??;
         let connect = begun.elapsed();
         let (sender, connection) = http1::Builder::new()
@@ -233,7 +234,11 @@ impl PeerLink {
     }
 
     fn timed_out(&self, limit: Duration) -> ClientError {
-        ClientError::TimedOut { address: Endpoint::from(self.address).to_string(), seconds: limit.as_secs() }
+        ClientError::TimedOut {
+            address: Endpoint::from(self.address).to_string(),
+            seconds: limit.as_secs(),
+            sent: true,
+        }
     }
 
     fn odd(&self, what: impl Into<String>) -> ClientError {

@@ -100,6 +100,48 @@ fn ctrl_c_during_create_leaves_nothing() {
 }
 
 #[test]
+fn a_host_that_dies_while_it_makes_a_container_is_named_and_no_other_makes_a_second() {
+    let mut hosts: Vec<_> = [(); 2]
+        .map(|()| {
+            let (there, proxy) = through_a_proxy();
+            let host = there.serve();
+            (there, proxy, host)
+        })
+        .into();
+    let here = Surroundings::new();
+    for (name, (there, _, host)) in ["one", "two"].iter().zip(&hosts) {
+        let ticket = there.ok(&["invite", "--address", &host.address]);
+        here.ok(&["join", "--name", name, ticket.trim()]);
+    }
+    let best = || {
+        here.ok(&["peers", "update"]);
+        let best = here.gx(&["--quiet", "peers", "best", "--explain", "--needs", "runtime=docker"]);
+        let nodes: Vec<String> = best.stdout.lines().map(str::to_owned).collect();
+        (best.code == 0 && nodes.len() == 2).then_some(nodes)
+    };
+    let best = eventually("both are known, with what they have", best);
+    let first = hosts.iter().position(|(_, _, host)| host.node == best[0]).expect("one of the two");
+    let names = if first == 0 { ["one", "two"] } else { ["two", "one"] };
+    let name = unique("doubt");
+    let _removed = Removed("docker", format!("gx-{name}"));
+    let (_, proxy, host) = &mut hosts[first];
+    proxy.hold("/start");
+    let create =
+        ["--on", "best", "create", "--runtime", "docker", "--name", &name, IMAGE, "--", "sleep", "1000"];
+    let mut command = here.command(&create);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("gx starts");
+    proxy.wait_until_holding();
+    host.kill();
+    let output = child.wait_with_output().expect("gx ends");
+    proxy.release();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    let hint = format!("whether it has made the container is not known: gx --on {} list", names[0]);
+    assert!(said.contains(&hint) && !said.contains("not on "), "{said}");
+    assert_eq!(here.json(&["--on", names[1], "list"])["containers"].as_array().map(Vec::len), Some(0));
+}
+
+#[test]
 fn a_client_that_goes_away_during_create_leaves_nothing() {
     let (there, proxy) = through_a_proxy();
     let host = there.serve();

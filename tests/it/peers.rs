@@ -187,22 +187,41 @@ fn eight_programs_on_one_table_lose_nothing_and_a_killed_one_harms_nothing() {
 
 #[test]
 fn a_container_lands_on_the_best_that_takes_it() {
-    let near = server(&[], "labels = { region = \"eu-west\", kind = \"docker-here\" }\n");
-    let near_host = near.serve();
-    let strange = server(&[&near_host.address], "labels = { region = \"eu-north\" }\n");
-    let strange_host = strange.serve();
+    let one = server(&[], "labels = { region = \"eu-west\", kind = \"docker-here\" }\n");
+    let one_host = one.serve();
+    let two = server(&[&one_host.address], "labels = { region = \"eu-north\", kind = \"docker-here\" }\n");
+    let two_host = two.serve();
     let here = Surroundings::new();
-    let ticket = near.ok(&["invite", "--address", &near_host.address]);
-    here.ok(&["join", "--name", "lab", ticket.trim()]);
-    eventually("all are known, with what they have", || {
+    here.ok(&["peers", "add", "--offline", &one_host.address]);
+    let both = BTreeSet::from([one_host.node.clone(), two_host.node.clone()]);
+    eventually("both are known, with what they have", || {
         let updated = here.json(&["peers", "update"]);
-        let peers = updated["peers"].as_array()?.clone();
-        let docker = peers.iter().any(|peer| peer["record"]["runtimes"] == json!(["docker"]));
-        (docker && ids(&peers).contains(&strange_host.node)).then_some(())
+        let docker = |peer: &&Value| peer["record"]["runtimes"] == json!(["docker"]);
+        (ids(updated["peers"].as_array()?.iter().filter(docker)) == both).then_some(())
     });
-    let explained = here.ok(&["peers", "best", "--needs", "label.region=eu-west", "--explain"]);
+    // The better one of the two has let nobody in.
+    let ranked = || -> Vec<String> {
+        let best = here.ok(&["--quiet", "peers", "best", "--explain", "--needs", "label.region=eu-*"]);
+        best.lines().map(str::to_owned).collect()
+    };
+    let taken_by_one = ranked()[1] == one_host.node;
+    let (taker, host, region) = match taken_by_one {
+        true => (&one, &one_host, "eu-west"),
+        false => (&two, &two_host, "eu-north"),
+    };
+    let ticket = taker.ok(&["invite", "--address", &host.address]);
+    here.ok(&["join", "--name", "lab", ticket.trim()]);
+    eventually("the other one is the better one", || {
+        let second = ranked()[1] == host.node;
+        if !second {
+            here.ok(&["peers", "update"]);
+        }
+        second.then_some(())
+    });
+    let needs = format!("label.region={region}");
+    let explained = here.ok(&["peers", "best", "--needs", &needs, "--explain"]);
     assert!(
-        explained.contains("1   lab") && explained.contains("does not fit: label.region=eu-west"),
+        explained.contains("1   lab") && explained.contains(&format!("does not fit: {needs}")),
         "{explained}"
     );
 
@@ -223,8 +242,9 @@ fn a_container_lands_on_the_best_that_takes_it() {
     ];
     let made = here.gx(&create);
     assert_eq!(made.code, 0, "{made:?}");
-    // Whichever is nearer: the strange one refuses, and it is said.
-    assert!(made.stderr.contains("on lab: "), "{made:?}");
+    // The strange one refuses, and it is said before the one that takes it.
+    let refused = made.stderr.find("not on ").expect("it says who refuses");
+    assert!(made.stderr[refused + 4..].contains("\non lab: "), "{made:?}");
     assert!(made.stdout.contains(&format!("gx --on lab ssh {name}")), "{made:?}");
     assert_eq!(here.json(&["--on", "lab", "show", &name])["name"], name.as_str());
 

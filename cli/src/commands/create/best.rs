@@ -36,30 +36,33 @@ pub(super) async fn create(
             }
             strangers -= 1;
         }
-        let made = async {
-            let (target, on_it) = open(&ranked, node, settings, context).await?;
-            let info = on(&target, request.clone(), random_key()?, context).await?;
-            Ok(Place { target, info, on: Some(on_it) })
+        let error = match open(&ranked, node, settings, context).await {
+            Ok((target, on_it)) => match on(&target, request.clone(), random_key()?, context).await {
+                Ok(info) => {
+                    context.out.note(&format!("on {name}: {}", ranked.why));
+                    return Ok(Place { target, info, on: Some(on_it) });
+                }
+                // The next one would make a second.
+                Err(error) if error.in_doubt => return Err(in_doubt(error, &on_it)),
+                Err(error) => error,
+            },
+            Err(error) => error,
         };
-        let made: Result<Place> = made.await;
-        match made {
-            Ok(place) => {
-                context.out.note(&format!("on {name}: {}", ranked.why));
-                return Ok(place);
-            }
-            // What is wrong with the request itself is wrong everywhere.
-            Err(error) if matches!(error.kind, Kind::Usage | Kind::Bug | Kind::Interrupted) => {
-                return Err(error);
-            }
-            Err(error) => {
-                context.out.note(&format!("not on {name}: {}", error.message));
-                refusals.push(format!("{name}: {}", error.message));
-            }
+        // What is wrong with the request itself is wrong everywhere.
+        if matches!(error.kind, Kind::Usage | Kind::Bug | Kind::Interrupted) {
+            return Err(error);
         }
+        context.out.note(&format!("not on {name}: {}", error.message));
+        refusals.push(format!("{name}: {}", error.message));
     }
     let told = CliError::failed("no server that fits takes the container");
     let told = refusals.into_iter().fold(told, CliError::cause);
     Err(told.hint("a host has to let this node in: `gx join TICKET`; `--on local` makes it here"))
+}
+
+/// Says of a host that took the request and did not answer how to see what became of it.
+fn in_doubt(error: CliError, on: &str) -> CliError {
+    error.hint(format!("whether it has made the container is not known: gx --on {on} list"))
 }
 
 /// Opens a server, and returns what `--on` takes for it.
