@@ -10,7 +10,9 @@ use gx_core::NodeId;
 use gx_identity::NodeKey;
 use tokio::task::JoinSet;
 
-use super::{AGAIN, CLIENTS, WRITERS, accounts, catch_up, history, next, number, sign_in, surroundings};
+use super::{
+    AGAIN, CLIENTS, PATIENCE, WRITERS, accounts, catch_up, history, next, number, sign_in, surroundings,
+};
 use crate::support::{Host, Surroundings};
 
 /// Connections of the crowd of one user, and of one node.
@@ -60,7 +62,16 @@ impl Crowd {
     async fn connect(&self) -> Vec<ChatSocket> {
         let mut sockets = Vec::new();
         for (client, user, device) in self.members() {
-            sockets.push(sign_in(&client, user, &device).await.expect("there is room").0);
+            // Who asks more often than a host answers one node is told to wait.
+            let until = tokio::time::Instant::now() + PATIENCE;
+            let socket = loop {
+                match sign_in(&client, user, &device).await {
+                    Ok((socket, _)) => break socket,
+                    Err(why) if tokio::time::Instant::now() > until => panic!("there is no room: {why}"),
+                    Err(_) => tokio::time::sleep(AGAIN).await,
+                }
+            };
+            sockets.push(socket);
         }
         sockets
     }
