@@ -15,7 +15,7 @@ use crate::peers::exchange::{Answer, Ask};
 use crate::peers::observation::Observation;
 
 use crate::peers::record::{RecordError, Signature, SignedRecord, VerifiedRecord, Verify, clean_text};
-use crate::peers::table::{Entry, Inserted, Merged, Page, PeerTable, Refused};
+use crate::peers::table::{Entry, Inserted, Merged, Page, PeerTable, Refused, last_address};
 
 /// The port of a row that names none, as the predecessor had it.
 const LEGACY_PORT: u16 = 8_088;
@@ -244,8 +244,7 @@ impl PeerTable {
             Err(ended @ RecordError::Expired { node, .. }) if self.own() != Some(node) => {
                 let answered =
                     row.observed.is_some_and(|seen| seen.last_seen.is_some() && seen.failures == 0);
-                let first = row.dial.iter().flatten().next().copied();
-                let address = first.filter(|_| answered || row.pinned).ok_or(ended)?;
+                let address = row.last_address().filter(|_| answered || row.pinned).ok_or(ended)?;
                 return self.restore_legacy(address, row, read, now);
             }
             other => other?,
@@ -325,6 +324,11 @@ impl Row {
             if self.serverport.is_empty() { LEGACY_PORT } else { self.serverport.trim().parse().ok()? };
         let [v4, v6] = [&self.ipv4, &self.ipv6].map(|text| text.trim().parse::<IpAddr>().ok());
         Some(SocketAddr::new(v4.or(v6)?, port))
+    }
+
+    /// Returns where to ask for a server whose record has ended, as [`Entry`] has it.
+    fn last_address(&self) -> Option<SocketAddr> {
+        last_address(self.dial.iter().flatten().copied(), self.network())
     }
 
     pub(super) fn network(&self) -> Option<Network> {

@@ -28,6 +28,7 @@ mod view;
 pub use budget::DialBudget;
 pub use combine::Base;
 pub use entry::Entry;
+pub(in crate::peers) use entry::last_address;
 use entry::{bits, replace, told_by};
 pub use legacy::Legacy;
 pub use outcome::{Inserted, Merged, Refused};
@@ -212,8 +213,8 @@ impl PeerTable {
         Some(result)
     }
 
-    /// Forgets records and rows whose time is over, and servers that have not answered for too long; pinned ones stay,
-    /// and are not passed on while their record is over. Returns how many went.
+    /// Forgets records and rows whose time is over, and servers that have not answered for too long. Of a pinned server
+    /// whose record has ended the address stays, as a row without a key, so that it is asked anew. Returns how many went.
     pub fn expire(&mut self, now: Timestamp) -> usize {
         self.drop_silent(now) + self.drop_ended(now)
     }
@@ -229,13 +230,26 @@ impl PeerTable {
         let before = self.nodes.len();
         for node in ended {
             self.touch(node);
-            if self.change(node, |entry| entry.end(now)) == Some(true) {
-                self.remove(node);
+            if self.change(node, |entry| entry.end(now)) == Some(true) && self.own != Some(node) {
+                self.look_for_again(node);
             }
         }
         let ends = self.nodes.values().flat_map(Entry::records).map(|record| record.expires_at().unix());
         self.next_end = ends.filter(|end| *end > now.unix()).min();
         before - self.nodes.len()
+    }
+
+    /// Forgets a node whose record has ended; where it is pinned, its address stays. One that took leave has none, and stays
+    /// as it is until it is back.
+    fn look_for_again(&mut self, node: NodeId) {
+        let Some(entry) = self.nodes.get(&node).filter(|entry| entry.pinned) else {
+            self.remove(node);
+            return;
+        };
+        let Some(address) = entry.last_address() else { return };
+        let row = Legacy { name: String::new(), seen: entry.observation(), pinned: true, source: None };
+        self.remove(node);
+        self.legacy.entry(address).or_insert(row).pinned = true;
     }
 
     fn drop_silent(&mut self, now: Timestamp) -> usize {

@@ -284,7 +284,7 @@ fn a_lease_ends_and_a_farewell_is_at_once() {
     let mut table = table(100);
     table.insert(of(1, 1, 0), from(1), now()).unwrap();
     table.insert(of(2, 1, 0), from(1), now()).unwrap();
-    table.insert(of(3, 1, 0), Source::Own, now()).unwrap();
+    table.insert(of(3, 1, 0), from(1), now()).unwrap();
     table.pin(NodeId::from_bytes([3; 32]));
     table.insert(verified(&plain(1, 1, 0).farewell(later(60))), from(2), later(60)).unwrap();
     assert_eq!(table.askable(later(61)).count(), 2);
@@ -295,11 +295,37 @@ fn a_lease_ends_and_a_farewell_is_at_once() {
     );
     let lease = PeerRecord::LEASE.as_secs() as i64;
     let digest = table.digest();
-    assert_eq!(table.expire(later(lease)), 2);
-    assert_eq!(table.len(), 1, "the pinned one stays");
+    assert_eq!(table.expire(later(lease)), 3);
+    let rows: Vec<_> = table.legacy().map(|(address, row)| (address, row.pinned)).collect();
+    assert_eq!(rows, [(SocketAddr::from(([203, 0, 113, 3], 7_467)), true)], "the pinned one's address stays");
     assert_eq!(table.page(None, 512, Source::Own, later(lease)).records.len(), 0, "but is not passed on");
     assert!(table.digest() != digest && table.digest() == self::table(1).digest());
     assert_eq!(table.insert(of(1, 1, 0), from(1), later(lease)), Err(Refused::Expired));
+}
+
+#[test]
+fn a_pinned_server_whose_lease_has_ended_is_asked_for_where_it_was_reached() {
+    let mut table = table(100);
+    let (node, reached) = (NodeId::from_bytes([3; 32]), SocketAddr::from(([198, 51, 100, 3], 7_467)));
+    let mut record = plain(3, 1, 0);
+    record.addresses.push(reached);
+    table.insert_legacy(reached, "", Source::Own, now()).unwrap();
+    table.insert(verified(&record), from(1), now()).unwrap();
+    table.observe(node, |seen| seen.answered(Some(Millis(1.0)), now()));
+    table.reached(node, reached);
+    assert!(table.get(node).is_some_and(gx_core::peers::Entry::is_pinned), "as a seed is");
+    table.observe(node, |seen| seen.failed(later(10)));
+    let end = later(PeerRecord::LEASE.as_secs() as i64 + 3_600);
+    table.expire(end);
+    let rows: Vec<_> = table.legacy().collect();
+    assert_eq!((table.len(), rows.len(), rows[0].0, rows[0].1.pinned), (0, 1, reached, true));
+    assert_eq!(rows[0].1.seen.failures, 1, "its pause goes on");
+    // It was installed anew meanwhile, and has another key.
+    let mut anew = PeerRecord::new(NodeId::from_bytes([4; 32]), 1, end, PeerRecord::LEASE);
+    anew.addresses = vec![reached];
+    table.insert(verified(&anew), from(1), end).unwrap();
+    table.reached(anew.node_id, reached);
+    assert_eq!((table.legacy().count(), table.get(anew.node_id).unwrap().is_pinned()), (0, true));
 }
 
 #[test]

@@ -49,9 +49,14 @@ impl Entry {
     }
 
     /// Returns the addresses that may be dialled: those of the record that were told by somebody who may tell them.
-    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + Clone + '_ {
         let listed = self.record.addresses().iter().enumerate();
         listed.filter(|(at, _)| self.told & (1 << at) != 0).map(|(_, address)| *address)
+    }
+
+    /// Returns where to ask for it when its record has ended: where it was reached, if that is known, else its first address.
+    pub(super) fn last_address(&self) -> Option<SocketAddr> {
+        last_address(self.addresses(), self.source)
     }
 
     /// Returns whether it may be used: it is there, and says one thing.
@@ -64,14 +69,17 @@ impl Entry {
         std::iter::once(&self.record).chain(&self.rival)
     }
 
-    /// Lets go of what has ended. Returns whether nothing is left that anybody wants.
+    /// Lets go of what has ended. Returns whether nothing is left.
     pub(super) fn end(&mut self, now: Timestamp) -> bool {
         self.rival = self.rival.take().filter(|rival| rival.expires_at() > now);
         if self.record.expires_at() > now {
             self.told |= told_by_anybody(&self.record);
             return false;
         }
-        let Some(rival) = self.rival.take() else { return !self.pinned };
+        let Some(rival) = self.rival.take() else {
+            self.told |= told_by_anybody(&self.record);
+            return true;
+        };
         self.told = told_by_anybody(&rival);
         self.record = rival;
         false
@@ -80,6 +88,15 @@ impl Entry {
     fn mark(&mut self, source: Source) {
         self.told |= told_by(&self.record, source);
     }
+}
+
+/// Returns the first of these addresses that is in the network in which the server was reached, else the first.
+pub(in crate::peers) fn last_address(
+    addresses: impl Iterator<Item = SocketAddr> + Clone,
+    network: Option<Network>,
+) -> Option<SocketAddr> {
+    let reached = addresses.clone().find(|address| network == Some(Network::of(address.ip())));
+    reached.or_else(|| addresses.into_iter().next())
 }
 
 pub(super) fn told_by(record: &VerifiedRecord, source: Source) -> u8 {

@@ -107,7 +107,8 @@ impl PeerTable {
         self.nodes.range(range).map(|(_, entry)| entry)
     }
 
-    /// Returns whether an entry's record had ended when the table last looked, as a pinned one's may.
+    /// Returns whether an entry's record had ended when the table last looked, as that of this node may, and of a pinned one
+    /// that took leave.
     fn is_over(&self, entry: &Entry) -> bool {
         entry.pinned && self.next_end.is_none_or(|next| entry.record.expires_at().unix() < next)
     }
