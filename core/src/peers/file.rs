@@ -12,10 +12,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::id::{NodeId, Timestamp};
 use crate::peers::address::{Network, Source};
 use crate::peers::exchange::{Answer, Ask};
-use crate::peers::observation::Observation;
+use crate::peers::observation::{Freshness, Observation};
 
 use crate::peers::record::{RecordError, Signature, SignedRecord, VerifiedRecord, Verify, clean_text};
-use crate::peers::table::{Entry, Inserted, Merged, Page, PeerTable, Refused, last_address};
+use crate::peers::table::{Entry, Inserted, Merged, Page, PeerTable, Refused, TableLimits, last_address};
 
 /// The port of a row that names none, as the predecessor had it.
 const LEGACY_PORT: u16 = 8_088;
@@ -210,7 +210,7 @@ impl PeerTable {
 
     /// Fills the table from a file of one's own, as [`to_text`](PeerTable::to_text) wrote it: with what was measured,
     /// pinned and quarantined. A server that answered once and whose record has ended since is kept as a row without a key,
-    /// so that it can be asked anew.
+    /// so that it can be asked anew, until it has not answered for as long as the table's limits say.
     ///
     /// # Errors
     /// [`FileError`] when the text is damaged; the table is then as it was.
@@ -242,9 +242,12 @@ impl PeerTable {
         };
         let record = match signed.verify(verify, now) {
             Err(ended @ RecordError::Expired { node, .. }) if self.own() != Some(node) => {
-                let answered =
-                    row.observed.is_some_and(|seen| seen.last_seen.is_some() && seen.failures == 0);
-                let address = row.last_address().filter(|_| answered || row.pinned).ok_or(ended)?;
+                let TableLimits { stale_after, drop_after, .. } = self.limits();
+                let wanted = row.observed.is_some_and(|seen| {
+                    seen.last_seen.is_some()
+                        && seen.freshness(stale_after, drop_after, now) != Freshness::Dropped
+                });
+                let address = row.last_address().filter(|_| wanted || row.pinned).ok_or(ended)?;
                 return self.restore_legacy(address, row, read, now);
             }
             other => other?,

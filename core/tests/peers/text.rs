@@ -81,6 +81,24 @@ fn after_a_long_absence_those_who_answered_can_be_asked() {
 }
 
 #[test]
+fn a_time_without_a_network_forgets_nobody_until_they_are_silent_for_long() {
+    let mut table = lived_in();
+    let nodes: Vec<_> = table.iter().map(|(node, _)| node).collect();
+    let offline = Timestamp::from_unix(START + 3_600);
+    for node in nodes {
+        table.observe(node, |seen| seen.failed(offline));
+    }
+    let read_after = |days: i64| {
+        let mut again = PeerTable::new(table.limits(), table.own());
+        let then = Timestamp::from_unix(START + 3_600 + days * 86_400);
+        again.read_own(&table.to_text(), &verify, then).unwrap();
+        again.legacy().count()
+    };
+    assert_eq!(read_after(2), 2 + 7, "two had no key, seven had answered once");
+    assert_eq!(read_after(7), 2 + 1, "all but the pinned one were silent for a week");
+}
+
+#[test]
 fn rows_of_the_predecessor_are_read() {
     let text = r#"{
  "ip_address": [
