@@ -10,6 +10,7 @@ use gx_core::NodeId;
 use gx_core::measurement::Millis;
 use gx_core::peers::Source;
 
+use crate::ask::is_proven;
 use crate::patience::{Turns, pause};
 use crate::{Peers, now};
 
@@ -43,12 +44,20 @@ impl Target {
         }
     }
 
+    /// Returns what tells whether a further address may be dialled. Whoever chose this server has paid for the first; one that
+    /// answered when last tried costs nothing.
+    fn may_go_on(&self, peers: &Peers) -> impl FnMut() -> bool {
+        let known = |node| peers.with(|table| table.get(node).is_some_and(is_proven));
+        let free = matches!(self, Self::Node(node, _) if known(*node));
+        move || free || peers.take_dial()
+    }
+
     /// Connects, and notes in the table that it could not be done.
     ///
     /// # Errors
     /// That of the address that was tried first.
     pub async fn open(&self, peers: &Peers) -> Result<PeerLink, ClientError> {
-        let opened = link(self.addresses(), self.node()).await;
+        let opened = link(self.addresses(), self.node(), self.may_go_on(peers)).await;
         if opened.is_err() {
             self.failed(peers);
         }
@@ -95,7 +104,7 @@ impl Target {
             self.answered(peers, &link, latency);
             return introduced.map(|()| (latency, link));
         }
-        let mut link = link(self.addresses(), self.node()).await?;
+        let mut link = link(self.addresses(), self.node(), self.may_go_on(peers)).await?;
         if link.node() == peers.own() {
             self.forget_own(peers);
             return Ok((Millis(0.0), link));
@@ -171,8 +180,13 @@ fn before(node: NodeId) -> NodeId {
     NodeId::from_bytes(bytes)
 }
 
-/// Connects to the first address to answer. Each further one is tried a moment later, or when those before have failed.
-async fn link(addresses: &[SocketAddr], node: Option<NodeId>) -> Result<PeerLink, ClientError> {
+/// Connects to the first address to answer. Each further one is tried a moment later, or when those before have failed, if
+/// `may_go_on` says so.
+async fn link(
+    addresses: &[SocketAddr],
+    node: Option<NodeId>,
+    mut may_go_on: impl FnMut() -> bool,
+) -> Result<PeerLink, ClientError> {
     let mut waiting = addresses.iter().take(MAX_TRIED).copied();
     let mut tries = FuturesUnordered::new();
     let mut first_error = None;
@@ -187,7 +201,7 @@ async fn link(addresses: &[SocketAddr], node: Option<NodeId>) -> Result<PeerLink
             },
             () = tokio::time::sleep(STAGGER), if waiting.len() > 0 => {}
         }
-        tries.extend(waiting.next().map(|address| PeerLink::open(address, node)));
+        tries.extend(waiting.next().filter(|_| may_go_on()).map(|address| PeerLink::open(address, node)));
     }
     Err(first_error.unwrap_or_else(no_address))
 }

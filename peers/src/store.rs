@@ -15,7 +15,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use gx_core::NodeId;
 use gx_core::peers::file::{FileError, Row};
 use gx_core::peers::{
-    Base, Inserted, Merged, PeerTable, RECORD_PURPOSE_BYTES, Refused, SignedRecord, Source, TableLimits,
+    Base, DialBudget, Inserted, Merged, PeerTable, RECORD_PURPOSE_BYTES, Refused, SignedRecord, Source,
+    TableLimits,
 };
 use gx_identity::NodeKey;
 
@@ -72,6 +73,8 @@ pub struct Peers {
     table: Mutex<PeerTable>,
     kept: Mutex<Kept>,
     changed: AtomicBool,
+    /// What is left of the dials to addresses nobody has reached, where they are metered.
+    dials: Mutex<Option<DialBudget>>,
     /// Whether what was changed is more than what was measured.
     news: AtomicBool,
 }
@@ -119,6 +122,7 @@ impl Peers {
             table,
             kept,
             changed: AtomicBool::new(false),
+            dials: Mutex::default(),
             news: AtomicBool::new(false),
         };
         let set_aside = peers.refresh()?;
@@ -161,6 +165,16 @@ impl Peers {
     /// Returns the highest seq of a record of this node that somebody else has shown: the next one has to be above.
     pub(crate) fn seq_shown(&self) -> u64 {
         self.seq_shown.load(Ordering::Relaxed)
+    }
+
+    /// Has dials to addresses nobody has reached metered from now on, as a host does whose table anybody may add to.
+    pub fn meter_dials(&self) {
+        self.dials().get_or_insert_default();
+    }
+
+    /// Takes one dial to an address nobody has reached; `false` when there is none left for now.
+    pub fn take_dial(&self) -> bool {
+        self.dials().as_mut().is_none_or(|budget| budget.take(now()))
     }
 
     /// Checks what one end of an exchange has sent, and takes in what is good. Records that are known are not checked again.
@@ -345,6 +359,10 @@ impl Peers {
 
     fn table(&self) -> MutexGuard<'_, PeerTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn dials(&self) -> MutexGuard<'_, Option<DialBudget>> {
+        self.dials.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {

@@ -197,6 +197,7 @@ impl Node {
         if let Some(set_aside) = set_aside {
             tracing::warn!(%set_aside, "the table of servers begins anew");
         }
+        peers.meter_dials();
         let peers = Arc::new(peers);
         *opened = Some(peers.clone());
         Ok(peers)
