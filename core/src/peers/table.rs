@@ -69,6 +69,8 @@ pub struct PeerTable {
     own: Option<NodeId>,
     nodes: BTreeMap<NodeId, Entry>,
     legacy: BTreeMap<SocketAddr, Legacy>,
+    /// How many nodes may be dialled at each address.
+    places: BTreeMap<SocketAddr, usize>,
     /// How many records each network has brought.
     brought: BTreeMap<Network, usize>,
     /// The hash of each bucket; `None` is to be made anew.
@@ -112,6 +114,11 @@ impl PeerTable {
     /// Returns a node's entry.
     pub fn get(&self, node: NodeId) -> Option<&Entry> {
         self.nodes.get(&node)
+    }
+
+    /// Returns whether a node with a key may be dialled at an address, in O(log n).
+    pub fn is_some_nodes(&self, address: SocketAddr) -> bool {
+        self.places.contains_key(&address)
     }
 
     /// Returns all entries in the order of their node ids.
@@ -207,8 +214,13 @@ impl PeerTable {
         self.leave_line(node);
         let entry = self.nodes.get_mut(&node)?;
         let was_good = room::is_good(entry);
+        let before: Vec<SocketAddr> = entry.addresses().collect();
         let result = change(entry);
         self.good = self.good + usize::from(room::is_good(entry)) - usize::from(was_good);
+        if !before.iter().copied().eq(entry.addresses()) {
+            take_place(&mut self.places, entry.addresses());
+            leave_place(&mut self.places, before.into_iter());
+        }
         self.join_line(node);
         Some(result)
     }
@@ -274,6 +286,7 @@ impl PeerTable {
         self.leave_line(node);
         let entry = self.nodes.remove(&node)?;
         self.good -= usize::from(room::is_good(&entry));
+        leave_place(&mut self.places, entry.addresses());
         self.unbring(entry.source);
         self.touch(node);
         Some(entry)
@@ -324,6 +337,7 @@ impl PeerTable {
             *self.brought.entry(network).or_default() += 1;
         }
         self.good += usize::from(room::is_good(&entry));
+        take_place(&mut self.places, entry.addresses());
         self.nodes.insert(node, entry);
         self.touch(node);
         self.join_line(node);
@@ -342,6 +356,21 @@ impl PeerTable {
     /// Has the hash of a node's bucket made anew.
     fn touch(&mut self, node: NodeId) {
         self.hashes[usize::from(node.as_bytes()[0])] = None;
+    }
+}
+
+fn take_place(places: &mut BTreeMap<SocketAddr, usize>, addresses: impl Iterator<Item = SocketAddr>) {
+    addresses.for_each(|address| *places.entry(address).or_default() += 1);
+}
+
+fn leave_place(places: &mut BTreeMap<SocketAddr, usize>, addresses: impl Iterator<Item = SocketAddr>) {
+    for address in addresses {
+        if let Some(count) = places.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                places.remove(&address);
+            }
+        }
     }
 }
 

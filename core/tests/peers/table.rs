@@ -242,6 +242,11 @@ fn check_limits(table: &PeerTable) -> Result<(), TestCaseError> {
         prop_assert!(*count <= limits.per_source(), "{} brought {}", network, count);
         prop_assert_eq!(table.brought_by(*network), *count);
     }
+    let dialled: BTreeSet<SocketAddr> = table.iter().flat_map(|(_, entry)| entry.addresses()).collect();
+    for node in 0..=255 {
+        let address = SocketAddr::from(([203, 0, 113, node], 7_467));
+        prop_assert_eq!(table.is_some_nodes(address), dialled.contains(&address));
+    }
     let mut keyless: BTreeMap<Network, usize> = BTreeMap::new();
     table.legacy().for_each(|(at, _)| *keyless.entry(Network::of(at.ip())).or_default() += 1);
     prop_assert!(keyless.values().all(|count| *count <= 8));
@@ -326,6 +331,36 @@ fn a_pinned_server_whose_lease_has_ended_is_asked_for_where_it_was_reached() {
     table.insert(verified(&anew), from(1), end).unwrap();
     table.reached(anew.node_id, reached);
     assert_eq!((table.legacy().count(), table.get(anew.node_id).unwrap().is_pinned()), (0, true));
+}
+
+#[test]
+fn where_nodes_are_is_known_after_all_that_happens_to_records() {
+    let mut table = table(100);
+    let (at, moved) = (SocketAddr::from(([203, 0, 113, 1], 7_467)), SocketAddr::from(([203, 0, 113, 77], 1)));
+    let holds = |table: &PeerTable, which: [bool; 2]| {
+        assert_eq!([table.is_some_nodes(at), table.is_some_nodes(moved)], which);
+    };
+    table.insert(of(1, 1, 0), from(1), now()).unwrap();
+    let mut shared = plain(2, 1, 0);
+    shared.addresses = vec![at];
+    table.insert(verified(&shared), from(1), now()).unwrap();
+    holds(&table, [true, false]);
+    let mut newer = plain(1, 2, 0);
+    newer.addresses = vec![moved];
+    table.insert(verified(&newer), from(1), now()).unwrap();
+    holds(&table, [true, true]);
+    let mut again = PeerTable::new(table.limits(), None);
+    again.combine(table.clone(), &table.base(), now());
+    holds(&again, [false, false]);
+    again.combine(table.clone(), &self::table(1).base(), now());
+    holds(&again, [true, true]);
+    table.remove(NodeId::from_bytes([2; 32]));
+    holds(&table, [false, true]);
+    table.insert(of(1, 2, 1), from(1), now()).unwrap();
+    holds(&table, [false, false]);
+    table.expire(later(PeerRecord::LEASE.as_secs() as i64));
+    assert!(table.is_empty());
+    holds(&table, [false, false]);
 }
 
 #[test]

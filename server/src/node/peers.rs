@@ -24,7 +24,7 @@ mod keep;
 mod lan;
 mod record;
 
-/// Records that one network may have checked in a minute: each takes some 60 µs.
+/// Rows that one network may have checked in a minute: each with a record takes some 60 µs.
 const CHECKS_A_MINUTE: u32 = 4_096;
 /// Networks that are counted; more share what is left.
 const MAX_NETWORKS: usize = 4_096;
@@ -133,17 +133,17 @@ impl Node {
         Ok(answer)
     }
 
-    /// Counts records that are to be checked for somebody.
+    /// Counts rows that are to be checked for somebody, with or without a record.
     ///
     /// # Errors
     /// How long it is until there may be more.
-    pub(crate) fn take_checks(&self, from: Option<IpAddr>, records: usize) -> Result<(), Duration> {
+    pub(crate) fn take_checks(&self, from: Option<IpAddr>, rows: usize) -> Result<(), Duration> {
         let Source::Peer(from) = viewer(from) else { return Ok(()) };
-        if from.to_canonical().is_loopback() || records == 0 {
+        if from.to_canonical().is_loopback() || rows == 0 {
             return Ok(());
         }
         let mut checks = self.table.checks.lock().unwrap_or_else(PoisonError::into_inner);
-        checks.take(Network::of(from), records as u32, Instant::now())
+        checks.take(Network::of(from), rows as u32, Instant::now())
     }
 
     /// Returns what there is to tell of the table; nothing while nobody has needed it.

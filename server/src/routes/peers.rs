@@ -7,7 +7,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use gx_core::api::path;
 use gx_core::peers::file::{Reply, TablePage, Upload};
-use gx_core::peers::form;
+use gx_core::peers::{Page, form};
 use schemars::{Schema, SchemaGenerator, json_schema};
 use warp::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, VARY};
 use warp::http::{HeaderValue, StatusCode};
@@ -65,11 +65,9 @@ async fn table(state: Arc<State>, request: Request) -> Result<Response, Failure>
 async fn exchange(state: Arc<State>, mut request: Request) -> Result<Response, Failure> {
     let body = request.form().await?;
     let upload: Upload = parse(&body)?;
-    let records = upload.ip_address.iter().filter(|row| row.record.is_some()).count();
-    state
-        .node
-        .take_checks(request.connection.address(), records)
-        .map_err(|wait| Failure::TooFast { wait })?;
+    // More than a page has are refused as that.
+    let rows = upload.ip_address.len().min(Page::MAX_RECORDS);
+    state.node.take_checks(request.connection.address(), rows).map_err(|wait| Failure::TooFast { wait })?;
     let answer = state.node.exchange(&request.caller, request.connection.address(), upload).await?;
     let text = serde_json::to_vec(&answer).expect("our own types always become JSON");
     let takes_gzip = request.headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok());

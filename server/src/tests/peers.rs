@@ -152,3 +152,16 @@ async fn what_only_a_neighbour_may_tell_is_not_taken_from_a_stranger() {
         .with(|table| table.legacy().map(|(at, _)| at.to_string()).collect::<Vec<_>>());
     assert_eq!(rows, ["203.0.113.9:8088"]);
 }
+
+#[tokio::test]
+async fn rows_without_a_key_are_metered_as_those_with_one() {
+    let host = Host::new().await;
+    let row = |at: usize| format!("{{\"ipv4\":\"203.0.{}.{}\"}}", at / 256, at % 256);
+    let rows = (0..512).map(row).collect::<Vec<_>>().join(",");
+    let text = format!("{{\"ip_address\":[{rows}]}}");
+    for _ in 0..8 {
+        assert_eq!(send(&host, Identity::Unknown, upload(&text)).await.status(), StatusCode::OK);
+    }
+    let (status, error) = refused(&host, Identity::Unknown, upload(&text)).await;
+    assert_eq!((status, error.code), (StatusCode::TOO_MANY_REQUESTS, ErrorCode::ResourceExhausted));
+}

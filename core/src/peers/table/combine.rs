@@ -88,13 +88,6 @@ impl PeerTable {
     }
 }
 
-impl PeerTable {
-    /// Returns whether a node with a key is known at an address.
-    pub fn is_some_nodes(&self, address: SocketAddr) -> bool {
-        self.nodes.values().any(|entry| entry.addresses().any(|known| known == address))
-    }
-}
-
 /// Returns what was measured later; what only one of them knows of speed is kept.
 fn later(mine: Option<Box<Observation>>, theirs: Option<Box<Observation>>) -> Option<Box<Observation>> {
     let (Some(mine), Some(theirs)) = (&mine, &theirs) else { return mine.or(theirs) };
