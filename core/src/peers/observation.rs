@@ -25,9 +25,6 @@ pub struct Observation {
     /// How fast bytes reach it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upload_bps: Option<BitsPerSecond>,
-    /// Processes waiting to run for each CPU, as the server's specs last had it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub load: Option<f64>,
     /// When a throughput was last measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub measured_at: Option<Timestamp>,

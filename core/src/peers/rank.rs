@@ -1,6 +1,6 @@
 //! The best server for a need, and why it is the best.
 //!
-//! Servers that fit come first, then those with a key, then by latency in steps, throughput and load; ties go by node id.
+//! Servers that fit come first, then those with a key, then by latency in steps and throughput; ties go by node id.
 //! Latency counts in steps because 11 ms is no better than 12 ms, and a link ten times as fast is. Only what I measured
 //! counts; what a server says of itself decides whether it fits.
 
@@ -117,23 +117,13 @@ fn compare(a: &Ranked, b: &Ranked) -> (Ordering, String) {
     if throughput.is_ne() {
         return (throughput, format!("slower: {}, not {}", rate_text(slow), rate_text(fast)));
     }
-    let (idle, busy) = (load(&x.seen), load(&y.seen));
-    let load = idle.total_cmp(&busy);
-    if load.is_ne() {
-        return (load, format!("busier: {}, not {}", load_text(busy), load_text(idle)));
-    }
     let id = (x.node_id, x.addresses.first()).cmp(&(y.node_id, y.addresses.first()));
     (id, "as good; the order is that of the ids".to_owned())
 }
 
 fn first_of_all(ranked: &Ranked) -> String {
     let seen = &ranked.candidate.seen;
-    let place = format!(
-        "{}, {}, {}",
-        step_text(&ranked.candidate),
-        rate_text(throughput(seen)),
-        load_text(load(seen))
-    );
+    let place = format!("{}, {}", step_text(&ranked.candidate), rate_text(throughput(seen)));
     if ranked.fits() { format!("the nearest that fits: {place}") } else { format!("nobody fits; {place}") }
 }
 
@@ -172,25 +162,16 @@ fn rate_text(bps: f64) -> String {
     }
 }
 
-fn load(seen: &Observation) -> f64 {
-    seen.load.filter(|load| load.is_finite() && *load >= 0.0).unwrap_or(f64::INFINITY)
-}
-
-fn load_text(load: f64) -> String {
-    if load.is_finite() { format!("load {load:.2}") } else { "its load is not known".to_owned() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::measurement::{BitsPerSecond, Millis};
 
-    fn server(id: u8, ms: Option<f64>, mbit: f64, load: f64) -> Candidate {
+    fn server(id: u8, ms: Option<f64>, mbit: f64) -> Candidate {
         let node = NodeId::from_bytes([id; 32]);
         let seen = Observation {
             latency_ms: ms.map(Millis),
             download_bps: Some(BitsPerSecond(mbit * 1e6)),
-            load: Some(load),
             last_seen: Some(Timestamp::from_unix(1)),
             ..Observation::default()
         };
@@ -218,21 +199,21 @@ mod tests {
     }
 
     #[test]
-    fn fits_then_latency_then_throughput_then_load_then_id() {
-        let mut keyless = server(99, Some(0.1), 10_000.0, 0.0);
+    fn fits_then_latency_then_throughput_then_id() {
+        let mut keyless = server(99, Some(0.1), 10_000.0);
         (keyless.node_id, keyless.record) = (None, None);
-        let mut failing = server(20, Some(0.2), 10_000.0, 0.0);
+        let mut failing = server(20, Some(0.2), 10_000.0);
         failing.freshness = Freshness::Stale;
         let servers = vec![
             keyless,
-            server(1, Some(0.1), 10_000.0, 0.0),
-            server(16, Some(11.0), 100.0, 0.5),
+            server(1, Some(0.1), 10_000.0),
+            server(16, Some(11.0), 100.0),
             failing,
-            server(15, Some(19.0), 100.0, 0.5),
-            server(14, Some(12.0), 100.0, 0.1),
-            server(13, Some(15.0), 900.0, 3.0),
-            server(12, Some(7.0), 1.0, 9.0),
-            server(17, None, 0.0, 0.0),
+            server(15, Some(19.0), 100.0),
+            server(14, Some(12.0), 100.0),
+            server(13, Some(15.0), 900.0),
+            server(12, Some(7.0), 1.0),
+            server(17, None, 0.0),
         ];
         let told = order(servers, "memory>=8G");
         let ids: Vec<u8> = told.iter().map(|(id, _)| *id).collect();
@@ -242,9 +223,9 @@ mod tests {
 
     #[test]
     fn a_stranger_without_a_key_is_never_above_one_with_a_key() {
-        let mut keyless = server(1, Some(0.1), 10_000.0, 0.0);
+        let mut keyless = server(1, Some(0.1), 10_000.0);
         (keyless.node_id, keyless.record) = (None, None);
-        let told = order(vec![keyless, server(2, Some(900.0), 0.1, 9.0)], "");
+        let told = order(vec![keyless, server(2, Some(900.0), 0.1)], "");
         assert_eq!(told[0].0, 2);
         assert_eq!(told[1].1, "has no key to know it by");
     }
@@ -252,26 +233,24 @@ mod tests {
     #[test]
     fn each_place_is_explained() {
         let servers = vec![
-            server(9, Some(3.0), 940.0, 0.25),
-            server(8, Some(30.0), 940.0, 0.25),
-            server(7, Some(30.0), 90.0, 0.25),
-            server(6, Some(30.0), 90.0, 2.0),
-            server(10, Some(30.0), 90.0, 2.0),
-            server(3, Some(0.5), 900.0, 0.0),
+            server(9, Some(3.0), 940.0),
+            server(8, Some(30.0), 940.0),
+            server(7, Some(30.0), 90.0),
+            server(10, Some(30.0), 90.0),
+            server(3, Some(0.5), 900.0),
         ];
         let told: Vec<String> = order(servers, "memory>=4G").into_iter().map(|(_, why)| why).collect();
         assert_eq!(
             told,
             [
-                "the nearest that fits: 3.0 ms (below 5 ms), 940.0 Mbit/s, load 0.25",
+                "the nearest that fits: 3.0 ms (below 5 ms), 940.0 Mbit/s",
                 "farther: 30.0 ms (below 50 ms), not 3.0 ms (below 5 ms)",
                 "slower: 90.0 Mbit/s, not 940.0 Mbit/s",
-                "busier: load 2.00, not load 0.25",
                 "as good; the order is that of the ids",
                 "does not fit: memory>=4G: it has 3 GiB",
             ]
         );
-        let nobody = order(vec![server(1, None, 0.0, 0.0)], "memory>=4G");
+        let nobody = order(vec![server(1, None, 0.0)], "memory>=4G");
         assert!(nobody[0].1.starts_with("nobody fits; its latency is not known"), "{nobody:?}");
     }
 }

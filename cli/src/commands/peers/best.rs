@@ -21,8 +21,8 @@ Examples:
   gx peers best --needs 'gpu>=1 memory>=8G runtime=podman'
   gx peers best --needs 'label.region=eu-* latency<50ms' --explain
 
-Servers that fit are ranked by latency, then by throughput, then by load, as they were measured here: `gx peers update` \
-does that. What can be asked for: gpu, gpu.memory, gpu.model, cpus, memory, runtime, platform, version, label.NAME, latency, \
+Servers that fit are ranked by latency, then by throughput, as they were measured here, then by node id; `gx peers update` \
+measures. What can be asked for: gpu, gpu.memory, gpu.model, cpus, memory, runtime, platform, version, label.NAME, latency, \
 download, upload; with = != < <= > >=, * for anything, | for either.";
 
 /// What `gx peers best` takes.
