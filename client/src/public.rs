@@ -90,6 +90,6 @@ mod tests {
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let begun = std::time::Instant::now();
         assert!(matches!(public_address(&url).await, Err(PublicAddressError::NoAnswer)));
-        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     }
 }

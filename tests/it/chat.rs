@@ -276,6 +276,53 @@ fn a_line_for_a_server_that_is_gone_is_kept_and_goes_later() {
 }
 
 #[test]
+fn who_is_known_by_a_key_starts_without_the_server_and_what_is_sent_then_goes_later() {
+    let (here, mut host) = headquarters();
+    let own = format!("{}@{}", host.node, host.address);
+    let [soldier, fresh] = [(); 2].map(|()| {
+        let there =
+            Surroundings::new().configured(&format!("[chat]\nserver = \"{own}\"\nuser = \"Navy1\"\n"));
+        let invited = here.json(&["--on", &own, "invite", "--address", &host.address]);
+        there.ok(&["join", invited["ticket"].as_str().expect("there is a ticket")]);
+        there
+    });
+    let node = soldier.json(&["id"])["node_id"].as_str().expect("it has an id").to_owned();
+    here.ok(&["--on", &own, "chat", "user", "add", "Navy1", "--node", &node]);
+    let mut talk = Talk::begin(&soldier);
+    talk.sees("* -- navy --");
+    talk.types("one");
+    talk.sees("Navy1 (me): one");
+    talk.types("logmeout");
+    talk.ends();
+    let address = host.address.clone();
+    host.kill();
+
+    let sent = soldier.gx(&["chat", "send", "two"]);
+    assert_eq!(sent.code, 3, "{sent:?}");
+    assert!(sent.stderr.contains("the line is kept, and goes with the next"), "{sent:?}");
+    let elsewhere = soldier.gx(&["chat", "send", "--group", "r", "never"]);
+    assert_eq!(elsewhere.code, 1, "{elsewhere:?}");
+    let lost = fresh.gx(&["chat", "send", "nobody keeps it"]);
+    assert_eq!(lost.code, 3, "{lost:?}");
+    assert!(lost.stderr.contains("the line is not kept"), "{lost:?}");
+
+    let mut talk = Talk::begin(&soldier);
+    talk.sees("Navy1 (me): one");
+    talk.types("three");
+    talk.sees("* not connected: 2 lines wait to be sent");
+    let _again = here.serve_at(&address);
+    talk.sees("Navy1 (me): two");
+    talk.sees("Navy1 (me): three");
+    talk.types("logmeout");
+    talk.ends();
+    let history = soldier.json(&["chat", "history"]);
+    let texts = history.to_string();
+    for text in ["one", "two", "three"] {
+        assert_eq!(texts.matches(&format!("\"{text}\"")).count(), 1, "{texts}");
+    }
+}
+
+#[test]
 fn a_member_finds_the_chat_by_the_table_and_loses_it_with_the_membership() {
     let (here, host) = headquarters();
     let elsewhere = Surroundings::new();

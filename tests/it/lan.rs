@@ -271,7 +271,7 @@ fn whoever_answers_for_a_thousand_fills_no_table_and_leads_nobody_astray() {
     let seen = eventually("somebody is found", || {
         let begun = Instant::now();
         let seen = found(&ann);
-        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(40), "{:?}", begun.elapsed());
         (seen.len() > 8).then_some(seen)
     });
     eve.end();

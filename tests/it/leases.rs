@@ -19,7 +19,7 @@ fn a_lease_is_made_longer_by_whoever_may_and_ends_though_the_host_was_killed() {
         assert!(told.contains("(1h 34m left)"), "{told}");
         let second = here.json(&["--on", &host.address, "show", &long]);
         assert!(second["expires_at"].as_str() > first["expires_at"].as_str(), "{first} {second}");
-        create(&host.address, &brief, "5s");
+        create(&host.address, &brief, "15s");
         host.kill();
 
         eventually("the brief lease is over", || here.ok(&["list"]).contains("   over").then_some(()));

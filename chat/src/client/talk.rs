@@ -57,6 +57,9 @@ pub enum Effect {
     },
 }
 
+/// How often what is too old is deleted, in milliseconds.
+const EXPIRE_MS: u64 = 60 * 60 * 1_000;
+
 /// A line to show.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Shown {
@@ -81,6 +84,12 @@ pub struct Talk {
     online: bool,
     /// The server's clock less ours, in milliseconds.
     ahead_ms: i64,
+    /// For how long messages are kept, in milliseconds, as far as the server has said.
+    retention_ms: Option<u64>,
+    /// The last time that the server told.
+    told: u64,
+    /// When it was last looked what is too old, by our clock.
+    expired: u64,
     questions: u64,
     /// What the messages of this run are called, and how many there were.
     cids: (String, u64),
@@ -128,6 +137,9 @@ impl Talk {
             wanted: group,
             online: false,
             ahead_ms: 0,
+            retention_ms: None,
+            told: 0,
+            expired: 0,
             questions: 0,
             cids: (run.to_owned(), 0),
             sent: BTreeMap::new(),
@@ -174,7 +186,11 @@ impl Talk {
     ///
     /// # Errors
     /// [`WeekError`].
-    pub fn offline(&mut self) -> Done {
+    pub fn offline(&mut self, now: u64) -> Done {
+        if let Some((kept, ahead)) = self.week.retention()? {
+            (self.retention_ms, self.ahead_ms) = (Some(kept), ahead);
+        }
+        self.age(now)?;
         let Some(rights) = self.week.rights()? else { return Ok(Vec::new()) };
         self.allowed(rights)
     }
@@ -245,6 +261,7 @@ impl Talk {
     /// # Errors
     /// [`WeekError`].
     pub fn frame(&mut self, frame: ServerFrame, now: u64) -> Done {
+        self.age(now)?;
         match frame {
             ServerFrame::Welcome { user, token, now: there, limits, rights, .. } => {
                 self.me = user;
@@ -252,7 +269,11 @@ impl Talk {
                     self.week.set_token(Some(&token))?;
                 }
                 self.ahead_ms = there.cast_signed().wrapping_sub(now.cast_signed());
-                self.week.expire(there.saturating_sub(limits.retention_s.saturating_mul(1_000)))?;
+                let kept_ms = limits.retention_s.saturating_mul(1_000);
+                self.retention_ms = Some(kept_ms);
+                self.week.set_retention(kept_ms, self.ahead_ms)?;
+                (self.told, self.expired) = (there, 0);
+                self.age(now)?;
                 self.limits = Some(limits);
                 self.online = true;
                 self.pinged = now;
@@ -265,7 +286,10 @@ impl Talk {
                 effects.extend(self.pump(now)?);
                 Ok(effects)
             }
-            ServerFrame::Msgs { g, m } => self.live(&g, &m),
+            ServerFrame::Msgs { g, m } => {
+                self.told = m.last().map_or(self.told, |message| self.told.max(message.ts));
+                self.live(&g, &m)
+            }
             ServerFrame::Lag { g, from } => self.lags(&g, from),
             ServerFrame::Page { id, g, m, more, expired } => self.page(id, &g, &m, more, expired),
             ServerFrame::Ack { cid, g, seq, ts, .. } => self.acked(&cid, &g, seq, ts, now),
@@ -292,6 +316,7 @@ impl Talk {
     /// # Errors
     /// [`WeekError`].
     pub fn line(&mut self, line: &str, now: u64) -> Done {
+        self.age(now)?;
         match typed(line, &self.rights, self.current.as_ref()) {
             Typed::Nothing => Ok(Vec::new()),
             Typed::Say(text) => self.say(&text, now),
@@ -316,6 +341,7 @@ impl Talk {
     /// # Errors
     /// [`WeekError`].
     pub fn tick(&mut self, now: u64) -> Done {
+        self.age(now)?;
         if !self.online {
             return Ok(Vec::new());
         }
@@ -328,6 +354,19 @@ impl Talk {
         effects.extend(groups.iter().filter_map(|group| self.catch_up(group)));
         effects.extend(self.pump(now)?);
         Ok(effects)
+    }
+
+    /// Hides what is too old by the server's clock, as far as it is known, and deletes from time to time what is by what the
+    /// server has told and by our own clock: one that is wrong deletes nothing.
+    fn age(&mut self, now: u64) -> Result<(), WeekError> {
+        let Some(kept) = self.retention_ms else { return Ok(()) };
+        let there = now.saturating_add_signed(self.ahead_ms);
+        self.week.hide_before(there.saturating_sub(kept));
+        if now.abs_diff(self.expired) >= EXPIRE_MS {
+            self.expired = now;
+            self.week.expire(self.told.min(now).saturating_sub(kept))?;
+        }
+        Ok(())
     }
 
     /// Notes that the connection is gone.

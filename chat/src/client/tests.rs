@@ -422,6 +422,60 @@ fn a_refused_line_is_told_and_a_delayed_one_goes_later() {
 }
 
 #[test]
+fn what_is_too_old_is_not_shown_and_one_wrong_clock_deletes_nothing() {
+    const DAY: u64 = 86_400_000;
+    let mut army = Army::new(&["Navy1"]);
+    army.connect(0);
+    army.types(0, "one");
+    let group: GroupId = "n".parse().unwrap();
+    let shown = |army: &Army| army.people[0].talk.week().last(&group, 30, Seq::ZERO).unwrap().len();
+    let kept = |army: &Army| {
+        let week = Week::open(army.people[0].talk.week().path()).unwrap();
+        week.last(&group, 30, Seq::ZERO).unwrap().len()
+    };
+    assert_eq!((shown(&army), kept(&army)), (1, 1));
+    // The server's clock is a year ahead, and is put right.
+    let welcome = |army: &Army, now: u64| {
+        let ServerFrame::Welcome { user, token, server, limits, rights, .. } =
+            army.server.welcome(&"Navy1".parse().unwrap())
+        else {
+            panic!("it is one");
+        };
+        ServerFrame::Welcome { user, token, server, now, limits, rights }
+    };
+    let wrong = welcome(&army, NOW + 365 * DAY);
+    army.deliver(0, wrong);
+    assert_eq!((shown(&army), kept(&army)), (0, 1));
+    let right = welcome(&army, NOW);
+    army.deliver(0, right);
+    assert_eq!((shown(&army), kept(&army)), (1, 1));
+    // Ours is a year ahead.
+    let ours = welcome(&army, NOW);
+    let person = &mut army.people[0];
+    let effects = person.talk.frame(ours, NOW + 365 * DAY).unwrap();
+    person.do_all(effects);
+    assert_eq!((shown(&army), kept(&army)), (1, 1));
+    let right = welcome(&army, NOW);
+    army.deliver(0, right);
+
+    // Eight days later, in a session that lasts, and in one that begins without the server.
+    army.people[0].talk.tick(NOW + 6 * DAY).unwrap();
+    assert_eq!((shown(&army), kept(&army)), (1, 1));
+    army.people[0].talk.tick(NOW + 8 * DAY).unwrap();
+    assert_eq!((shown(&army), kept(&army)), (0, 1));
+    for (run, days, found) in [("again", 3, 1), ("once more", 8, 0)] {
+        army.people[0].restart(run);
+        army.people[0].talk.offline(NOW + days * DAY).unwrap();
+        assert_eq!((shown(&army), kept(&army)), (found, 1));
+    }
+    // Where the server says so too, it is deleted.
+    let later = welcome(&army, NOW + 8 * DAY);
+    let person = &mut army.people[0];
+    person.talk.frame(later, NOW + 8 * DAY).unwrap();
+    assert_eq!((shown(&army), kept(&army)), (0, 0));
+}
+
+#[test]
 fn a_lost_right_leaves_nothing() {
     let mut army = Army::new(&["NavyMarshal", "Navy1"]);
     army.connect(0);

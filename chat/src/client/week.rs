@@ -101,6 +101,8 @@ impl Place {
 pub struct Week {
     database: Connection,
     path: PathBuf,
+    /// What is from before is not read.
+    oldest: u64,
 }
 
 impl Week {
@@ -124,7 +126,8 @@ impl Week {
             .map_err(fail)?;
         file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(fail)?;
         let database = |source| WeekError::Database { path: path.to_owned(), source };
-        let week = Self { database: Connection::open(path).map_err(database)?, path: path.to_owned() };
+        let week =
+            Self { database: Connection::open(path).map_err(database)?, path: path.to_owned(), oldest: 0 };
         week.prepare()?;
         Ok(week)
     }
@@ -186,6 +189,30 @@ impl Week {
         // That is about one answer of the server, and holds once.
         rights.groups.iter_mut().for_each(|group| group.reset = false);
         self.set_fact("rights", &serde_json::to_string(&rights).expect("our own types always become JSON"))
+    }
+
+    /// Returns for how long the server keeps messages, and what its clock is ahead of ours, in milliseconds, as it was told
+    /// last.
+    ///
+    /// # Errors
+    /// [`WeekError`].
+    pub fn retention(&self) -> Kept<Option<(u64, i64)>> {
+        let (kept, ahead) = (self.fact("retention_ms")?, self.fact("ahead_ms")?);
+        Ok(kept.zip(ahead).and_then(|(kept, ahead)| Some((kept.parse().ok()?, ahead.parse().ok()?))))
+    }
+
+    /// Keeps for how long the server keeps messages, and what its clock is ahead of ours, in milliseconds.
+    ///
+    /// # Errors
+    /// [`WeekError`].
+    pub fn set_retention(&self, kept_ms: u64, ahead_ms: i64) -> Kept {
+        self.set_fact("retention_ms", &kept_ms.to_string())?;
+        self.set_fact("ahead_ms", &ahead_ms.to_string())
+    }
+
+    /// From now on reads nothing from before a time.
+    pub fn hide_before(&mut self, oldest: u64) {
+        self.oldest = oldest;
     }
 
     fn fact(&self, name: &str) -> Kept<Option<String>> {
@@ -296,8 +323,9 @@ impl Week {
             "SELECT seq, ts, sender, cid, text, hash FROM msg WHERE grp = ?1 AND hash IS NOT NULL AND seq >
                    min(?2, coalesce((SELECT seq FROM msg WHERE grp = ?1 AND hash IS NOT NULL
                                      ORDER BY seq DESC LIMIT 1 OFFSET ?3), 0))
-                   ORDER BY seq";
-        self.messages(sql, params![group.as_str(), number(after.get()), number(count)])
+                   AND ts >= ?4 ORDER BY seq";
+        let (after, count, oldest) = (number(after.get()), number(count), number(self.oldest));
+        self.messages(sql, params![group.as_str(), after, count, oldest])
     }
 
     /// Returns the messages of a group since a time, the oldest first.
@@ -307,7 +335,7 @@ impl Week {
     pub fn since(&self, group: &GroupId, ts: u64) -> Kept<Vec<Message>> {
         let sql = "SELECT seq, ts, sender, cid, text, hash FROM msg WHERE grp = ?1 AND hash IS NOT NULL AND ts >= ?2
                    ORDER BY seq";
-        self.messages(sql, params![group.as_str(), number(ts)])
+        self.messages(sql, params![group.as_str(), number(ts.max(self.oldest))])
     }
 
     fn messages(&self, sql: &str, values: impl rusqlite::Params) -> Kept<Vec<Message>> {

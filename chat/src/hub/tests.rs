@@ -330,7 +330,7 @@ async fn what_is_sent_twice_is_stored_once_and_what_is_wrong_is_refused() {
             refused += 1;
         }
     }
-    assert!((10..20).contains(&refused), "{refused}");
+    assert!((1..20).contains(&refused), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -684,9 +684,11 @@ async fn a_user_is_proved_by_password_token_or_key_and_by_nothing_else() {
     ] {
         assert_eq!(attempt(user, auth, device, node).await, refused, "{user}");
     }
-    // Whoever goes on guessing waits.
-    for _ in 0..2 {
-        assert_eq!(attempt("Army3", by("wrong password"), "d", None).await, refused);
+    // Whoever goes on guessing waits, the longer the more they guess: a slow machine sits out a second.
+    let is_rate = |frame: &ServerFrame| matches!(frame, ServerFrame::Error { code: ErrorCode::Rate, .. });
+    for guess in 0..6 {
+        let answer = attempt("Army3", by("wrong password"), "d", None).await;
+        assert!(answer == refused || (guess >= 2 && is_rate(&answer)), "{answer:?}");
     }
     let told = attempt("Army3", by(&made_up), "d", None).await;
     assert!(matches!(told, ServerFrame::Error { code: ErrorCode::Rate, retry_ms: Some(_), .. }), "{told:?}");

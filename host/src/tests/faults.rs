@@ -51,7 +51,7 @@ async fn a_dropped_call_is_cancelled_in_the_plugin() {
             assert!(tokio::time::timeout(Duration::from_millis(1), loaded.inspect("pend")).await.is_err());
         }
         until(|| session.calls.under_way() == 0).await;
-        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
         loaded.works().await;
     }
 }

@@ -197,7 +197,7 @@ async fn take(stream: &mut TcpStream, manner: Manner) -> IoResult<()> {
 }
 
 async fn speedtest() -> Speedtest {
-    let config = Config { connect_timeout: Span(Duration::from_millis(500)), streams: 2 };
+    let config = Config { connect_timeout: Span(Duration::from_secs(3)), streams: 2 };
     let context = PluginContext {
         name: "speedtest".parse().unwrap(),
         state_dir: "/nonexistent".into(),
@@ -254,7 +254,7 @@ async fn a_peer_that_stops_or_vanishes_leaves_a_figure_of_what_was() {
         let told = download(manner).await.unwrap();
         assert_eq!((told.stop, told.confidence), (Stop::Error, Confidence::Low), "{manner:?} {told:?}");
         assert!(told.bytes >= 5_000_000 && told.fault.is_some(), "{told:?}");
-        assert!(began.elapsed() < Duration::from_secs(6), "{manner:?}");
+        assert!(began.elapsed() < Duration::from_secs(20), "{manner:?}");
     }
 }
 
@@ -269,7 +269,7 @@ async fn an_upload_to_a_peer_that_stops_or_vanishes_ends_and_is_not_sure() {
             }
             Err(error) => assert!(error.hint.is_some(), "{manner:?} {error}"),
         }
-        assert!(began.elapsed() < Duration::from_secs(8), "{manner:?}");
+        assert!(began.elapsed() < Duration::from_secs(20), "{manner:?}");
     }
 }
 

@@ -195,7 +195,7 @@ async fn an_engine_that_comes_back_is_noticed_while_it_is_watched() {
     until("it was asked", async || host.probe().calls("health") >= 2).await;
     // What is remembered is not well, so it is asked again at once, without waiting for the watch.
     let status =
-        tokio::time::timeout(Duration::from_secs(2), host.node.runtimes(&Caller::Host)).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(20), host.node.runtimes(&Caller::Host)).await.unwrap();
     assert!(status.unwrap()[0].default);
     watch.abort();
 }

@@ -122,8 +122,10 @@ impl Lab {
         let labels: BTreeMap<String, String> = serde_json::from_str(&labels).expect("labels");
         let peer = Peer { who, info, address, gateway, network: labels.get("gx.network").cloned() };
         // It is there, so that who does not reach it is kept from it.
-        let own = self.get(&peer, "http://127.0.0.1:8080/").await;
-        assert_eq!(own, Some(peer.page()));
+        let begun = std::time::Instant::now();
+        while self.get(&peer, "http://127.0.0.1:8080/").await != Some(peer.page()) {
+            assert!(begun.elapsed() < std::time::Duration::from_secs(60), "its own page is not there");
+        }
         peer
     }
 

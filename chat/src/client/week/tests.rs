@@ -119,6 +119,9 @@ fn the_last_ones_are_so_many_and_all_that_is_new() {
     assert_eq!(numbers(week.last(&group(), 3, seq(4)).unwrap()), [5, 6, 7, 8, 9]);
     assert_eq!(numbers(week.last(&group(), 30, seq(9)).unwrap()), (1..=9).collect::<Vec<_>>());
     assert_eq!(numbers(week.since(&group(), 8_000).unwrap()), [8, 9]);
+    week.hide_before(8_000);
+    assert_eq!(numbers(week.last(&group(), 3, seq(9)).unwrap()), [8, 9]);
+    assert_eq!(numbers(week.since(&group(), 0).unwrap()), [8, 9]);
     week.expire(9_000).unwrap();
     assert_eq!(numbers(week.since(&group(), 0).unwrap()), [9]);
     assert_eq!(week.place(&group()).unwrap().got, seq(9));

@@ -45,7 +45,24 @@ impl Remote {
     /// Signs in.
     pub(super) async fn open(args: &AsArgs, context: &Context<'_>) -> Result<Self> {
         let mut road = Road::find(args, context).await?;
-        let mut week = road.week()?;
+        let week = road.week()?;
+        Self::sign_in(&mut road, week).await
+    }
+
+    /// Signs in, or says that the server cannot be reached and gives back what is kept.
+    pub(super) async fn open_or_keep(
+        args: &AsArgs,
+        context: &Context<'_>,
+    ) -> Result<Result<Self, (CliError, Week)>> {
+        let mut road = Road::find(args, context).await?;
+        let week = road.week()?;
+        match Self::sign_in(&mut road, week).await {
+            Err(error) if error.kind == Kind::Unreachable => Ok(Err((error, road.week()?))),
+            opened => opened.map(Ok),
+        }
+    }
+
+    async fn sign_in(road: &mut Road, mut week: Week) -> Result<Self> {
         // A token is for one device. Without `resume` nothing is said of what this one has.
         let fresh: DeviceId = format!("d-{}", fresh()).parse()?;
         let hello = |week: &Week, user: &UserName, auth: Auth| {
@@ -65,34 +82,13 @@ impl Remote {
         if let Some(token) = token {
             week.set_token(Some(&token))?;
         }
+        week.set_rights(&rights)?;
         Ok(Self { socket, week, user, rights, lost: Vec::new(), news: BTreeMap::new(), questions: 0 })
     }
 
     /// Returns a group that the user has: the one that is named by its id, name or command, else the default.
     pub(super) fn group(&self, named: Option<&str>) -> Result<&RightsIn> {
-        let Some(named) = named else {
-            let default =
-                self.rights.groups.iter().find(|group| Some(&group.g) == self.rights.default.as_ref());
-            return default.or(self.rights.groups.first()).ok_or_else(|| {
-                CliError::new(Kind::NotAllowed, "you are in no group").hint("gx chat groups")
-            });
-        };
-        let lower = named.to_lowercase();
-        let is_it = |group: &&RightsIn| {
-            group.g.as_str() == lower
-                || group.name.to_lowercase() == lower
-                || group.command.as_deref() == Some(&lower)
-        };
-        self.rights.groups.iter().find(is_it).ok_or_else(|| {
-            let names: Vec<&str> = self.rights.groups.iter().map(|group| group.g.as_str()).collect();
-            let near = gx_core::config::closest(&lower, names.iter().copied()).map(str::to_owned);
-            let told = CliError::failed(format!("you have no group {named}"));
-            told.hint(
-                near.map_or("`gx chat groups` lists yours".to_owned(), |near| {
-                    format!("did you mean `{near}`?")
-                }),
-            )
-        })
+        group(&self.rights, named)
     }
 
     /// Asks, and returns the answer. `question` gets the number by which the answer is known.
@@ -245,6 +241,30 @@ impl Remote {
         let _ = self.socket.send(vec![ClientFrame::Bye {}.to_text()]).await;
         self.socket.close().await;
     }
+}
+
+/// Returns a group that the user has: the one that is named by its id, name or command, else the default.
+pub(super) fn group<'a>(rights: &'a Rights, named: Option<&str>) -> Result<&'a RightsIn> {
+    let Some(named) = named else {
+        let default = rights.groups.iter().find(|group| Some(&group.g) == rights.default.as_ref());
+        return default
+            .or(rights.groups.first())
+            .ok_or_else(|| CliError::new(Kind::NotAllowed, "you are in no group").hint("gx chat groups"));
+    };
+    let lower = named.to_lowercase();
+    let is_it = |group: &&RightsIn| {
+        group.g.as_str() == lower
+            || group.name.to_lowercase() == lower
+            || group.command.as_deref() == Some(&lower)
+    };
+    rights.groups.iter().find(is_it).ok_or_else(|| {
+        let names: Vec<&str> = rights.groups.iter().map(|group| group.g.as_str()).collect();
+        let near = gx_core::config::closest(&lower, names.iter().copied()).map(str::to_owned);
+        let told = CliError::failed(format!("you have no group {named}"));
+        told.hint(
+            near.map_or("`gx chat groups` lists yours".to_owned(), |near| format!("did you mean `{near}`?")),
+        )
+    })
 }
 
 fn lost() -> CliError {

@@ -3,9 +3,12 @@
 use std::io::Read as _;
 
 use clap::Args;
+use gx_chat::client::{Waiting, Week};
+use gx_chat::frames::Rights;
+use gx_chat::{Cid, GroupId};
 
-use super::link::AsArgs;
-use super::remote::{Remote, Said};
+use super::link::{AsArgs, fresh, now_ms};
+use super::remote::{Remote, Said, group};
 use crate::commands::Context;
 use crate::error::{CliError, Result};
 use crate::output::{Show, View};
@@ -38,14 +41,11 @@ pub struct SendArgs {
 
 pub(super) async fn run(args: SendArgs, context: &Context<'_>) -> Result {
     let text = if args.text == "-" { given()? } else { args.text };
-    let mut remote = Remote::open(&args.who, context).await?;
-    let group = remote.group(args.group.as_deref())?;
-    if !group.w {
-        let told = format!("you may only read {}", group.name);
-        return Err(CliError::new(crate::error::Kind::NotAllowed, told)
-            .hint("`gx chat groups` says where you may write"));
-    }
-    let group = group.g.clone();
+    let mut remote = match Remote::open_or_keep(&args.who, context).await? {
+        Ok(remote) => remote,
+        Err((error, week)) => return Err(kept(error, &week, args.group.as_deref(), text)?),
+    };
+    let group = written(&remote.rights, args.group.as_deref())?;
     let said = remote.say(&group, &text).await;
     for lost in std::mem::take(&mut remote.lost) {
         context.out.warn(&lost, Some("it waited since before, and is not kept any more"));
@@ -53,6 +53,27 @@ pub(super) async fn run(args: SendArgs, context: &Context<'_>) -> Result {
     let said = said?;
     remote.close().await;
     context.out.show(&said)
+}
+
+/// Returns the group, if the user may write there.
+fn written(rights: &Rights, named: Option<&str>) -> Result<GroupId> {
+    let group = group(rights, named)?;
+    if !group.w {
+        let told = format!("you may only read {}", group.name);
+        return Err(CliError::new(crate::error::Kind::NotAllowed, told)
+            .hint("`gx chat groups` says where you may write"));
+    }
+    Ok(group.g.clone())
+}
+
+/// Keeps a line for a server that cannot be reached, and returns that it cannot be with what becomes of the line.
+fn kept(error: CliError, week: &Week, named: Option<&str>, text: String) -> Result<CliError> {
+    let Some(rights) = week.rights()? else {
+        return Ok(error.hint("the line is not kept: this machine has not been in this chat yet"));
+    };
+    let cid = Cid::of(now_ms(), &fresh())?;
+    week.queue(&Waiting { cid, group: written(&rights, named)?, text })?;
+    Ok(error.hint("the line is kept, and goes with the next `gx chat` or `gx chat send`"))
 }
 
 fn given() -> Result<String> {

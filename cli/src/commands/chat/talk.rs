@@ -55,10 +55,10 @@ pub(super) async fn run(args: TalkArgs, context: &Context<'_>) -> Result {
             Ok(talk.frame(welcome, now_ms())?)
         }
         // Who was here before may look at the week, and write what is sent later.
-        Err(error) if error.kind == crate::error::Kind::Unreachable && talk.week().token()?.is_some() => {
+        Err(error) if error.kind == crate::error::Kind::Unreachable && talk.week().rights()?.is_some() => {
             session.pause();
             let told = Shown::Wrong(format!("{error}; trying again"));
-            Ok(vec![Effect::Show(told)].into_iter().chain(talk.offline()?).collect())
+            Ok(vec![Effect::Show(told)].into_iter().chain(talk.offline(now_ms())?).collect())
         }
         Err(error) => Err(error),
     };
