@@ -315,10 +315,9 @@ fn who_is_known_by_a_key_starts_without_the_server_and_what_is_sent_then_goes_la
     talk.sees("Navy1 (me): three");
     talk.types("logmeout");
     talk.ends();
-    let history = soldier.json(&["chat", "history"]);
-    let texts = history.to_string();
+    let texts = soldier.ok(&["--json", "chat", "history"]);
     for text in ["one", "two", "three"] {
-        assert_eq!(texts.matches(&format!("\"{text}\"")).count(), 1, "{texts}");
+        assert_eq!(texts.matches(&format!("\"text\":\"{text}\"")).count(), 1, "{texts}");
     }
 }
 

@@ -103,8 +103,8 @@ async fn a_thousand_connections_miss_nothing() {
         half < connected + size * 64,
         "{connected} KiB before the messages, {half} KiB after half of them"
     );
-    // Once queues and buffers have grown, messages leave nothing behind.
-    assert!(after < half + size * 8, "{half} KiB after half of the messages, {after} KiB after all");
+    // Once queues and buffers have grown, messages leave nothing behind: the later ones alone are 64 KiB of text for each.
+    assert!(after < half + size * 32, "{half} KiB after half of the messages, {after} KiB after all");
 }
 
 /// Who reads, with what they have seen.
