@@ -279,45 +279,53 @@ fn a_line_for_a_server_that_is_gone_is_kept_and_goes_later() {
 fn who_is_known_by_a_key_starts_without_the_server_and_what_is_sent_then_goes_later() {
     let (here, mut host) = headquarters();
     let own = format!("{}@{}", host.node, host.address);
-    let [soldier, fresh] = [(); 2].map(|()| {
+    let [marshal, fresh] = [(); 2].map(|()| {
         let there =
-            Surroundings::new().configured(&format!("[chat]\nserver = \"{own}\"\nuser = \"Navy1\"\n"));
+            Surroundings::new().configured(&format!("[chat]\nserver = \"{own}\"\nuser = \"NavyMarshal\"\n"));
         let invited = here.json(&["--on", &own, "invite", "--address", &host.address]);
         there.ok(&["join", invited["ticket"].as_str().expect("there is a ticket")]);
         there
     });
-    let node = soldier.json(&["id"])["node_id"].as_str().expect("it has an id").to_owned();
-    here.ok(&["--on", &own, "chat", "user", "add", "Navy1", "--node", &node]);
-    let mut talk = Talk::begin(&soldier);
-    talk.sees("* -- navy --");
+    let node = marshal.json(&["id"])["node_id"].as_str().expect("it has an id").to_owned();
+    here.ok(&["--on", &own, "chat", "user", "add", "NavyMarshal", "--node", &node]);
+    let mut talk = Talk::begin(&marshal);
+    talk.sees("* -- heads --");
     talk.types("one");
-    talk.sees("Navy1 (me): one");
+    talk.sees("NavyMarshal (me): one");
     talk.types("logmeout");
     talk.ends();
     let address = host.address.clone();
     host.kill();
 
-    let sent = soldier.gx(&["chat", "send", "two"]);
+    let sent = marshal.gx(&["chat", "send", "--group", "n", "two"]);
     assert_eq!(sent.code, 3, "{sent:?}");
     assert!(sent.stderr.contains("the line is kept, and goes with the next"), "{sent:?}");
-    let elsewhere = soldier.gx(&["chat", "send", "--group", "r", "never"]);
+    let elsewhere = marshal.gx(&["chat", "send", "--group", "r", "never"]);
     assert_eq!(elsewhere.code, 1, "{elsewhere:?}");
     let lost = fresh.gx(&["chat", "send", "nobody keeps it"]);
     assert_eq!(lost.code, 3, "{lost:?}");
     assert!(lost.stderr.contains("the line is not kept"), "{lost:?}");
 
-    let mut talk = Talk::begin(&soldier);
-    talk.sees("Navy1 (me): one");
+    let mut talk = Talk::begin(&marshal);
+    talk.sees("NavyMarshal (me): one");
     talk.types("three");
     talk.sees("* not connected: 2 lines wait to be sent");
-    let _again = here.serve_at(&address);
-    talk.sees("Navy1 (me): two");
-    talk.sees("Navy1 (me): three");
+    let mut host = here.serve_at(&address);
+    talk.sees("NavyMarshal (me): three");
     talk.types("logmeout");
     talk.ends();
-    let texts = soldier.ok(&["--json", "chat", "history"]);
-    for text in ["one", "two", "three"] {
-        assert_eq!(texts.matches(&format!("\"text\":\"{text}\"")).count(), 1, "{texts}");
+    host.kill();
+    assert_eq!(marshal.gx(&["chat", "send", "--group", "n", "four"]).code, 3);
+    let _again = here.serve_at(&address);
+    marshal.ok(&["chat", "send", "--group", "h", "five"]);
+    for (group, texts) in [("h", ["one", "three", "five"].as_slice()), ("n", &["two", "four"])] {
+        let history = marshal.ok(&["--json", "chat", "history", "--group", group]);
+        let said: Vec<serde_json::Value> =
+            history.lines().map(|line| serde_json::from_str(line).expect("it is JSON")).collect();
+        assert_eq!(
+            said.iter().map(|line| line["text"].as_str()).collect::<Vec<_>>(),
+            texts.iter().map(|text| Some(*text)).collect::<Vec<_>>()
+        );
     }
 }
 

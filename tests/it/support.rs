@@ -185,7 +185,17 @@ impl Surroundings {
     /// Starts `gx serve` at an address.
     #[track_caller]
     pub(crate) fn serve_at(&self, address: &str) -> Host {
-        self.try_serve(&["--listen", address]).unwrap_or_else(|said| panic!("gx serve: {said}"))
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            match self.try_serve(&["--listen", address]) {
+                Ok(host) => return host,
+                // A connection of another test may have the port of a host that was killed, for a moment.
+                Err(said) if said.contains("in use") && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                Err(said) => panic!("gx serve: {said}"),
+            }
+        }
     }
 
     /// Starts `gx serve`; what it says where it does not serve is the error.
@@ -318,7 +328,7 @@ pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) ->
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
-        let number = std::process::id().wrapping_mul(97) + NEXT.fetch_add(1, Ordering::Relaxed);
+        let number = std::process::id().wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
         let port = 20_000 + u16::try_from(number % 10_000).expect("it is below 10,000");
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;

@@ -187,9 +187,9 @@ impl Talk {
     /// # Errors
     /// [`WeekError`].
     pub fn offline(&mut self, now: u64) -> Done {
-        if let Some((kept, ahead)) = self.week.retention()? {
-            (self.retention_ms, self.ahead_ms) = (Some(kept), ahead);
-        }
+        // What was kept by an earlier gx does not say it: it is the week that a policy has where it says nothing else.
+        let (kept, ahead, told) = self.week.retention()?.unwrap_or((WEEK_MS, 0, 0));
+        (self.retention_ms, self.ahead_ms, self.told) = (Some(kept), ahead, told);
         self.age(now)?;
         let Some(rights) = self.week.rights()? else { return Ok(Vec::new()) };
         self.allowed(rights)
@@ -271,7 +271,7 @@ impl Talk {
                 self.ahead_ms = there.cast_signed().wrapping_sub(now.cast_signed());
                 let kept_ms = limits.retention_s.saturating_mul(1_000);
                 self.retention_ms = Some(kept_ms);
-                self.week.set_retention(kept_ms, self.ahead_ms)?;
+                self.week.set_retention(kept_ms, self.ahead_ms, there)?;
                 (self.told, self.expired) = (there, 0);
                 self.age(now)?;
                 self.limits = Some(limits);
@@ -304,10 +304,13 @@ impl Talk {
                 Ok(error(code, fatal, retry_ms, &msg))
             }
             ServerFrame::Closing { why, retry_ms } => Ok(closing(why, retry_ms)),
-            ServerFrame::Presence { .. }
-            | ServerFrame::Typing { .. }
-            | ServerFrame::Pong { .. }
-            | ServerFrame::Unknown => Ok(Vec::new()),
+            ServerFrame::Pong { now: there } => {
+                self.told = self.told.max(there);
+                Ok(Vec::new())
+            }
+            ServerFrame::Presence { .. } | ServerFrame::Typing { .. } | ServerFrame::Unknown => {
+                Ok(Vec::new())
+            }
         }
     }
 
@@ -360,7 +363,8 @@ impl Talk {
     /// server has told and by our own clock: one that is wrong deletes nothing.
     fn age(&mut self, now: u64) -> Result<(), WeekError> {
         let Some(kept) = self.retention_ms else { return Ok(()) };
-        let there = now.saturating_add_signed(self.ahead_ms);
+        // Time is not before what the server has told, whatever our clock says.
+        let there = now.saturating_add_signed(self.ahead_ms).max(self.told);
         self.week.hide_before(there.saturating_sub(kept));
         if now.abs_diff(self.expired) >= EXPIRE_MS {
             self.expired = now;

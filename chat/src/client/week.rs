@@ -191,23 +191,25 @@ impl Week {
         self.set_fact("rights", &serde_json::to_string(&rights).expect("our own types always become JSON"))
     }
 
-    /// Returns for how long the server keeps messages, and what its clock is ahead of ours, in milliseconds, as it was told
-    /// last.
+    /// Returns for how long the server keeps messages, what its clock is ahead of ours, and its time, in milliseconds, as it
+    /// was told last.
     ///
     /// # Errors
     /// [`WeekError`].
-    pub fn retention(&self) -> Kept<Option<(u64, i64)>> {
-        let (kept, ahead) = (self.fact("retention_ms")?, self.fact("ahead_ms")?);
-        Ok(kept.zip(ahead).and_then(|(kept, ahead)| Some((kept.parse().ok()?, ahead.parse().ok()?))))
+    pub fn retention(&self) -> Kept<Option<(u64, i64, u64)>> {
+        let facts = self.fact("retention")?;
+        let mut numbers = facts.iter().flat_map(|facts| facts.split(' '));
+        let mut next = || numbers.next();
+        let found = (|| Some((next()?.parse().ok()?, next()?.parse().ok()?, next()?.parse().ok()?)))();
+        Ok(found)
     }
 
-    /// Keeps for how long the server keeps messages, and what its clock is ahead of ours, in milliseconds.
+    /// Keeps for how long the server keeps messages, what its clock is ahead of ours, and its time, in milliseconds.
     ///
     /// # Errors
     /// [`WeekError`].
-    pub fn set_retention(&self, kept_ms: u64, ahead_ms: i64) -> Kept {
-        self.set_fact("retention_ms", &kept_ms.to_string())?;
-        self.set_fact("ahead_ms", &ahead_ms.to_string())
+    pub fn set_retention(&self, kept_ms: u64, ahead_ms: i64, told: u64) -> Kept {
+        self.set_fact("retention", &format!("{kept_ms} {ahead_ms} {told}"))
     }
 
     /// From now on reads nothing from before a time.
@@ -307,8 +309,8 @@ impl Week {
     pub fn unread(&self, group: &GroupId, me: &str) -> Kept<u64> {
         let sql =
             "SELECT count(*) FROM (SELECT 1 FROM msg WHERE grp = ?1 AND sender <> ?2 AND hash IS NOT NULL
-                   AND seq > coalesce((SELECT rd FROM pos WHERE grp = ?1), 0) LIMIT ?3)";
-        let values = params![group.as_str(), me, number(MANY)];
+                   AND seq > coalesce((SELECT rd FROM pos WHERE grp = ?1), 0) AND ts >= ?4 LIMIT ?3)";
+        let values = params![group.as_str(), me, number(MANY), number(self.oldest)];
         let count: i64 = self.database.query_row(sql, values, |row| row.get(0)).map_err(self.failed())?;
         Ok(count.unsigned_abs())
     }

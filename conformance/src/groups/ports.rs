@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use gx_core::ErrorCode;
 use gx_core::container::{Container, ContainerSpec, PortRequest, Protocol};
@@ -60,10 +61,12 @@ const QUIET: std::ops::Range<u32> = 10_000..20_000;
 
 /// Takes a port that is free now and returns it with what holds it.
 async fn free_port() -> Verdict<(u16, TcpListener)> {
-    // Other suites on this machine begin at other ports.
+    // Other suites on this machine begin at other ports, and no port is had twice by this one.
+    static NEXT: AtomicU32 = AtomicU32::new(0);
     let first = std::process::id().wrapping_mul(97);
-    for n in 0..QUIET.end - QUIET.start {
-        let port = QUIET.start + first.wrapping_add(n) % (QUIET.end - QUIET.start);
+    for _ in QUIET {
+        let next = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = QUIET.start + next % (QUIET.end - QUIET.start);
         let port = u16::try_from(port).expect("the range is one of ports");
         if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
             return Ok((port, listener));

@@ -164,7 +164,7 @@ impl Remote {
         }
     }
 
-    /// Puts a text into the outbox, then sends what waits there for the group, in order, until this text is stored.
+    /// Puts a text into the outbox, then sends what waits there, in order, until this text is stored.
     pub(super) async fn say(&mut self, group: &GroupId, text: &str) -> Result<Said> {
         let cid = Cid::of(now_ms(), &fresh())?;
         let line = Waiting { cid, group: group.clone(), text: text.to_owned() };
@@ -173,8 +173,9 @@ impl Remote {
             error.hint("the line is kept, and goes with the next `gx chat` or `gx chat send`")
         };
         loop {
-            let due = self.week.due()?.into_iter().find(|due| due.group == *group);
-            let Some(due) = due else {
+            let mut waiting = self.week.due()?;
+            waiting.truncate(waiting.iter().position(|due| due.cid == line.cid).map_or(0, |at| at + 1));
+            let Some(due) = waiting.into_iter().next() else {
                 // An interactive session of the same user has sent it meanwhile.
                 let (seq, ts) = self.week.stored(group, &line.cid)?.ok_or_else(|| {
                     CliError::failed("another program took the line out of the outbox")
