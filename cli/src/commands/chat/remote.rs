@@ -173,9 +173,7 @@ impl Remote {
             error.hint("the line is kept, and goes with the next `gx chat` or `gx chat send`")
         };
         loop {
-            let mut waiting = self.week.due()?;
-            waiting.truncate(waiting.iter().position(|due| due.cid == line.cid).map_or(0, |at| at + 1));
-            let Some(due) = waiting.into_iter().next() else {
+            let Some(due) = self.week.due()?.into_iter().next() else {
                 // An interactive session of the same user has sent it meanwhile.
                 let (seq, ts) = self.week.stored(group, &line.cid)?.ok_or_else(|| {
                     CliError::failed("another program took the line out of the outbox")
