@@ -15,4 +15,4 @@ pub use export::{Exported, Exporter, Format, clock, text_line};
 pub use line::{LOG_OUT, Typed, help, typed};
 pub use shown::shown;
 pub use talk::{Effect, Shown, Talk, hello};
-pub use week::{Place, Waiting, Week, WeekError};
+pub use week::{Place, Retention, Waiting, Week, WeekError};

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 
 use serde_json::{Value, json};
 
-use crate::support::{Surroundings, run};
+use crate::support::{Surroundings, eventually, run};
 
 /// Calls a method of the plugin; returns what it streamed and, last, what it answered.
 fn call(here: &Surroundings, method: &str, body: &Value) -> Vec<Value> {
@@ -32,9 +32,12 @@ fn a_host_is_measured_through_the_loaded_plugin() {
         );
 
         let target = json!({ "address": host.address, "node_id": host.node });
-        let latency = call(&here, "latency", &json!({ "target": target })).pop().expect("an answer");
+        // A stall of the machine may cost one measurement a ping.
+        let latency = eventually("a measurement without loss", || {
+            let latency = call(&here, "latency", &json!({ "target": target })).pop().expect("an answer");
+            (latency["loss"] == 0.0).then_some(latency)
+        });
         assert!(latency["median_ms"].as_f64().expect("a time") > 0.0, "{latency}");
-        assert!(latency["loss"].as_f64().expect("a share") < 1.0, "{latency}");
 
         // Long enough for windows, and few enough bytes for any machine.
         let budget =

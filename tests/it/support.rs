@@ -185,17 +185,12 @@ impl Surroundings {
     /// Starts `gx serve` at an address.
     #[track_caller]
     pub(crate) fn serve_at(&self, address: &str) -> Host {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        loop {
-            match self.try_serve(&["--listen", address]) {
-                Ok(host) => return host,
-                // A connection of another test may have the port of a host that was killed, for a moment.
-                Err(said) if said.contains("in use") && Instant::now() < deadline => {
-                    std::thread::sleep(Duration::from_millis(100));
-                }
-                Err(said) => panic!("gx serve: {said}"),
-            }
-        }
+        eventually("the port is free again", || match self.try_serve(&["--listen", address]) {
+            Ok(host) => Some(host),
+            // A connection of another test may have the port of a host that was killed, for a moment.
+            Err(said) if said.contains("in use") => None,
+            Err(said) => panic!("gx serve: {said}"),
+        })
     }
 
     /// Starts `gx serve`; what it says where it does not serve is the error.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::export::text_line;
 use super::line::{Typed, help, typed};
 use super::room::Room;
-use super::week::{MANY, Waiting, Week, WeekError};
+use super::week::{MANY, Retention, Waiting, Week, WeekError};
 use super::{clock, shown};
 use crate::frames::{Auth, ClientFrame, Hello, Hit, Limits, Message, Rights, ServerFrame, VERSION};
 use crate::id::{Cid, DeviceId, GroupId, Seq, UserName};
@@ -82,13 +82,9 @@ pub struct Talk {
     current: Option<GroupId>,
     wanted: Option<GroupId>,
     online: bool,
-    /// The server's clock less ours, in milliseconds.
-    ahead_ms: i64,
-    /// For how long messages are kept, in milliseconds, as far as the server has said.
-    retention_ms: Option<u64>,
-    /// The last time that the server told.
-    told: u64,
-    /// When it was last looked what is too old, by our clock.
+    /// What the server has told of time.
+    retention: Option<Retention>,
+    /// When it was last looked what is too old, by our clock in milliseconds.
     expired: u64,
     questions: u64,
     /// What the messages of this run are called, and how many there were.
@@ -136,9 +132,7 @@ impl Talk {
             current: None,
             wanted: group,
             online: false,
-            ahead_ms: 0,
-            retention_ms: None,
-            told: 0,
+            retention: None,
             expired: 0,
             questions: 0,
             cids: (run.to_owned(), 0),
@@ -188,8 +182,8 @@ impl Talk {
     /// [`WeekError`].
     pub fn offline(&mut self, now: u64) -> Done {
         // What was kept by an earlier gx does not say it: it is the week that a policy has where it says nothing else.
-        let (kept, ahead, told) = self.week.retention()?.unwrap_or((WEEK_MS, 0, 0));
-        (self.retention_ms, self.ahead_ms, self.told) = (Some(kept), ahead, told);
+        let usual = Retention { kept_ms: WEEK_MS, ahead_ms: 0, told_ms: 0 };
+        self.retention = Some(self.week.retention()?.unwrap_or(usual));
         self.age(now)?;
         let Some(rights) = self.week.rights()? else { return Ok(Vec::new()) };
         self.allowed(rights)
@@ -268,11 +262,13 @@ impl Talk {
                 if let Some(token) = token {
                     self.week.set_token(Some(&token))?;
                 }
-                self.ahead_ms = there.cast_signed().wrapping_sub(now.cast_signed());
-                let kept_ms = limits.retention_s.saturating_mul(1_000);
-                self.retention_ms = Some(kept_ms);
-                self.week.set_retention(kept_ms, self.ahead_ms, there)?;
-                (self.told, self.expired) = (there, 0);
+                let retention = Retention {
+                    kept_ms: limits.retention_s.saturating_mul(1_000),
+                    ahead_ms: there.cast_signed().wrapping_sub(now.cast_signed()),
+                    told_ms: there,
+                };
+                self.week.set_retention(retention)?;
+                (self.retention, self.expired) = (Some(retention), 0);
                 self.age(now)?;
                 self.limits = Some(limits);
                 self.online = true;
@@ -287,7 +283,7 @@ impl Talk {
                 Ok(effects)
             }
             ServerFrame::Msgs { g, m } => {
-                self.told = m.last().map_or(self.told, |message| self.told.max(message.ts));
+                self.told(m.last().map_or(0, |message| message.ts));
                 self.live(&g, &m)
             }
             ServerFrame::Lag { g, from } => self.lags(&g, from),
@@ -305,7 +301,7 @@ impl Talk {
             }
             ServerFrame::Closing { why, retry_ms } => Ok(closing(why, retry_ms)),
             ServerFrame::Pong { now: there } => {
-                self.told = self.told.max(there);
+                self.told(there);
                 Ok(Vec::new())
             }
             ServerFrame::Presence { .. } | ServerFrame::Typing { .. } | ServerFrame::Unknown => {
@@ -362,15 +358,26 @@ impl Talk {
     /// Hides what is too old by the server's clock, as far as it is known, and deletes from time to time what is by what the
     /// server has told and by our own clock: one that is wrong deletes nothing.
     fn age(&mut self, now: u64) -> Result<(), WeekError> {
-        let Some(kept) = self.retention_ms else { return Ok(()) };
+        let Some(Retention { kept_ms, told_ms, .. }) = self.retention else { return Ok(()) };
         // Time is not before what the server has told, whatever our clock says.
-        let there = now.saturating_add_signed(self.ahead_ms).max(self.told);
-        self.week.hide_before(there.saturating_sub(kept));
+        self.week.hide_before(self.there(now).max(told_ms).saturating_sub(kept_ms));
         if now.abs_diff(self.expired) >= EXPIRE_MS {
             self.expired = now;
-            self.week.expire(self.told.min(now).saturating_sub(kept))?;
+            self.week.expire(told_ms.min(now).saturating_sub(kept_ms))?;
         }
         Ok(())
+    }
+
+    /// Notes a time that the server told.
+    fn told(&mut self, at: u64) {
+        if let Some(retention) = &mut self.retention {
+            retention.told_ms = retention.told_ms.max(at);
+        }
+    }
+
+    /// Returns the server's time, as far as it is known.
+    fn there(&self, now: u64) -> u64 {
+        now.saturating_add_signed(self.retention.map_or(0, |retention| retention.ahead_ms))
     }
 
     /// Notes that the connection is gone.
@@ -534,7 +541,7 @@ impl Talk {
                 "not saved: messages are still coming in; try again in a moment".to_owned(),
             )]);
         }
-        let there = now.cast_signed().saturating_add(self.ahead_ms).max(0).cast_unsigned();
+        let there = self.there(now);
         let messages = self.week.since(group, there.saturating_sub(WEEK_MS))?;
         let text: String = messages.iter().map(text_line).collect();
         let name = || format!("{group}-{}.txt", clock(there).replace(['-', ':'], "").replace(' ', "-"));

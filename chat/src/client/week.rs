@@ -8,6 +8,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use serde::{Deserialize, Serialize};
 
 use crate::frames::{Message, Rights};
 use crate::id::{ChainHash, Cid, DeviceId, GroupId, Seq};
@@ -96,12 +97,23 @@ impl Place {
     const NOTHING: Self = Self { got: Seq::ZERO, read: Seq::ZERO, hash: Some(ChainHash::ROOT) };
 }
 
+/// What a server has told of time, in milliseconds: what is too old goes by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retention {
+    /// For how long it keeps messages.
+    pub kept_ms: u64,
+    /// By how much its clock is ahead of ours.
+    pub ahead_ms: i64,
+    /// Its time when it last told it, since 1970.
+    pub told_ms: u64,
+}
+
 /// The file.
 #[derive(Debug)]
 pub struct Week {
     database: Connection,
     path: PathBuf,
-    /// What is from before is not read.
+    /// What is from before is not read, in milliseconds since 1970.
     oldest: u64,
 }
 
@@ -191,28 +203,23 @@ impl Week {
         self.set_fact("rights", &serde_json::to_string(&rights).expect("our own types always become JSON"))
     }
 
-    /// Returns for how long the server keeps messages, what its clock is ahead of ours, and its time, in milliseconds, as it
-    /// was told last.
+    /// Returns what the server has told last of time.
     ///
     /// # Errors
     /// [`WeekError`].
-    pub fn retention(&self) -> Kept<Option<(u64, i64, u64)>> {
-        let facts = self.fact("retention")?;
-        let mut numbers = facts.iter().flat_map(|facts| facts.split(' '));
-        let mut next = || numbers.next();
-        let found = (|| Some((next()?.parse().ok()?, next()?.parse().ok()?, next()?.parse().ok()?)))();
-        Ok(found)
+    pub fn retention(&self) -> Kept<Option<Retention>> {
+        Ok(self.fact("retention")?.and_then(|told| serde_json::from_str(&told).ok()))
     }
 
-    /// Keeps for how long the server keeps messages, what its clock is ahead of ours, and its time, in milliseconds.
+    /// Keeps what the server has told of time.
     ///
     /// # Errors
     /// [`WeekError`].
-    pub fn set_retention(&self, kept_ms: u64, ahead_ms: i64, told: u64) -> Kept {
-        self.set_fact("retention", &format!("{kept_ms} {ahead_ms} {told}"))
+    pub fn set_retention(&self, told: Retention) -> Kept {
+        self.set_fact("retention", &serde_json::to_string(&told).expect("our own types always become JSON"))
     }
 
-    /// From now on reads nothing from before a time.
+    /// From now on reads nothing from before a time, in milliseconds since 1970.
     pub fn hide_before(&mut self, oldest: u64) {
         self.oldest = oldest;
     }

@@ -307,6 +307,7 @@ async fn many_senders_have_one_order_and_each_keeps_its_own() {
 async fn what_is_sent_twice_is_stored_once_and_what_is_wrong_is_refused() {
     let chat = Chat::new().await;
     let mut army = chat.client("Army1").await;
+    let begun = std::time::Instant::now();
     army.sent("1", "r", "x").await;
     army.send("1", "r", "x").await;
     let again = army.until(|f| matches!(f, ServerFrame::Ack { .. })).await;
@@ -330,7 +331,9 @@ async fn what_is_sent_twice_is_stored_once_and_what_is_wrong_is_refused() {
             refused += 1;
         }
     }
-    assert!((1..20).contains(&refused), "{refused}");
+    // One is given back each fifth of a second: on a slow machine fewer are refused, by as many as that.
+    let back = begun.elapsed().as_millis() / 200;
+    assert!(refused < 20 && refused + back >= 10, "{refused} refused, {back} given back");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
