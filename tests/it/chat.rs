@@ -5,7 +5,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use crate::support::{Host, Surroundings, eventually, root, run, signal, unique};
+use crate::support::{Host, Surroundings, eventually, free_port, root, run, signal, unique};
 
 mod away;
 mod typing;
@@ -305,6 +305,9 @@ fn who_is_known_by_a_key_starts_without_the_server_and_what_is_sent_then_goes_la
     let lost = fresh.gx(&["chat", "send", "nobody keeps it"]);
     assert_eq!(lost.code, 3, "{lost:?}");
     assert!(lost.stderr.contains("the line is not kept"), "{lost:?}");
+    let nowhere = format!("127.0.0.1:{}", free_port());
+    let lost = fresh.gx(&["--on", &nowhere, "chat", "send", "nobody keeps it"]);
+    assert!(lost.code == 3 && lost.stderr.contains("the line is not kept"), "{lost:?}");
 
     let mut talk = Talk::begin(&marshal);
     talk.sees("NavyMarshal (me): one");

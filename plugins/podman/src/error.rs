@@ -127,7 +127,7 @@ pub(crate) fn of_start(id: &ContainerId, error: &EngineError) -> RuntimeError {
     if is_about_the_command(text) {
         return wrong("command", format!("the command cannot be run: {}", command_fault(text)));
     }
-    if text.contains("setrlimit") {
+    if text.contains("setrlimit") || text.contains("setting rlimit") {
         let message = format!("podman may not set the limits it is configured with: {}", short(text));
         return RuntimeError::new(ErrorCode::PermissionDenied, message)
             .backend(text)
@@ -328,6 +328,10 @@ mod tests {
         let text = "crun: setrlimit `RLIMIT_NOFILE`: Operation not permitted: OCI permission denied";
         let error = of_start(&id(), &fault(500, text));
         assert_eq!((error.code, error.field), (ErrorCode::PermissionDenied, None));
+        let text = "runc: runc create failed: unable to start container process: error during container init: error setting \
+                    rlimits for ready process: error setting rlimit type 7: operation not permitted: OCI permission denied";
+        let error = of_start(&id(), &fault(500, text));
+        assert!(error.code == ErrorCode::PermissionDenied && error.hint.is_some(), "{error:?}"); // seen
     }
 
     #[test]

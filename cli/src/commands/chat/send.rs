@@ -10,11 +10,13 @@ use gx_chat::{Cid, GroupId};
 use super::link::{AsArgs, fresh, now_ms};
 use super::remote::{Remote, Said, group};
 use crate::commands::Context;
-use crate::error::{CliError, Result};
+use crate::error::{CliError, Kind, Result};
 use crate::output::{Show, View};
 
 /// More than a text may have; the server says what its own limit is.
 const MAX_TEXT: u64 = 16 * 1024;
+
+const NOT_KEPT: &str = "the line is not kept: this machine has not been in this chat yet";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -41,7 +43,11 @@ pub struct SendArgs {
 
 pub(super) async fn run(args: SendArgs, context: &Context<'_>) -> Result {
     let text = if args.text == "-" { given()? } else { args.text };
-    let mut remote = match Remote::open_or_keep(&args.who, context).await? {
+    let opened = Remote::open_or_keep(&args.who, context).await;
+    // A server that cannot be found has nothing kept for it.
+    let opened =
+        opened.map_err(|error| if error.kind == Kind::Unreachable { error.hint(NOT_KEPT) } else { error });
+    let mut remote = match opened? {
         Ok(remote) => remote,
         Err((error, week)) => return Err(kept(error, &week, args.group.as_deref(), text)?),
     };
@@ -60,8 +66,7 @@ fn written(rights: &Rights, named: Option<&str>) -> Result<GroupId> {
     let group = group(rights, named)?;
     if !group.w {
         let told = format!("you may only read {}", group.name);
-        return Err(CliError::new(crate::error::Kind::NotAllowed, told)
-            .hint("`gx chat groups` says where you may write"));
+        return Err(CliError::new(Kind::NotAllowed, told).hint("`gx chat groups` says where you may write"));
     }
     Ok(group.g.clone())
 }
@@ -69,7 +74,7 @@ fn written(rights: &Rights, named: Option<&str>) -> Result<GroupId> {
 /// Keeps a line for a server that cannot be reached, and returns that it cannot be with what becomes of the line.
 fn kept(error: CliError, week: &Week, named: Option<&str>, text: String) -> Result<CliError> {
     let Some(rights) = week.rights()? else {
-        return Ok(error.hint("the line is not kept: this machine has not been in this chat yet"));
+        return Ok(error.hint(NOT_KEPT));
     };
     let cid = Cid::of(now_ms(), &fresh())?;
     week.queue(&Waiting { cid, group: written(&rights, named)?, text })?;
